@@ -1,0 +1,41 @@
+# Two commands matter: `make demo` and `make test`. Everything that they need they set up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test check format bench clean
+
+help:
+	@echo "make demo    a recorded earthquake and rainstorm through the whole gateway, in two minutes"
+	@echo "make test    everything that is checked: style, types, tests"
+	@echo "make check   style and types only"
+	@echo "make bench   speed and memory, as ratios"
+	@echo "make clean   remove what make has made"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt tools/setup
+	tools/setup $(PYTHON) $(VENV)
+	@touch $@
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: check
+	$(BIN)/pytest
+
+demo: setup
+	$(BIN)/gateway demo
+
+bench: setup
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

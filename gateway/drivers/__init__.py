@@ -1,0 +1,117 @@
+"""Sensor drivers: one file a device, sans-IO.
+
+A driver turns bytes into :class:`~gateway.events.Scans` or :class:`~gateway.events.Reading`. It
+never opens a port, reads a clock or sleeps: time comes in as an argument and bytes to be sent are
+drained with :meth:`Driver.to_send`. Beside each driver stands the byte-exact simulator of its
+device. A package outside this tree adds a device with an entry point in the group
+``gateway.drivers`` whose value is its driver class.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.events import Diagnostic, Reading, Scans
+
+BUILT_IN = {
+    "hydreon_rg15": "gateway.drivers.hydreon_rg15:HydreonRg15",
+    "psn_adc": "gateway.drivers.psn_adc:PsnAdc",
+    "rpi_seism": "gateway.drivers.rpi_seism:RpiSeism",
+}
+
+
+@runtime_checkable
+class Driver(Protocol):
+    """What the core asks of a sensor driver. ``t`` is monotonic time in ns and never falls.
+
+    A class is made with ``(options=None, sensor="")``; ``options`` is the ``[driver]`` table of a
+    profile, every key of which has a default. ``__init__`` raises ValueError naming the key, what
+    was seen and what is allowed.
+    """
+
+    kind: ClassVar[str]
+    """``seismic`` or ``scalar``."""
+
+    simulator: ClassVar[type["Simulator"]]
+
+    def opened(self, t: int) -> None:
+        """The port was opened, or opened again: begin from the start."""
+
+    def feed(self, data: bytes, t: int) -> list[Scans | Reading | Diagnostic]:
+        """Take bytes that were read at ``t``. Never raises, whatever the bytes."""
+
+    def tick(self, t: int) -> list[Scans | Reading | Diagnostic]:
+        """Time has come to ``t``: time-outs and polls that are due."""
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`tick` is next wanted."""
+
+    def to_send(self) -> bytes:
+        """Bytes for the device, each given once."""
+
+
+class Source(Protocol):
+    """What a simulated sensor measures."""
+
+    rate_hz: float
+
+    def samples(self, first: int, count: int) -> NDArray[np.int32]:
+        """Counts, shape (channels, count), from sample ``first`` on."""
+
+    def total_micro(self, t: int) -> int:
+        """Running total of a gauge at time ``t`` in millionths of its unit."""
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """The device's side of the line, in the same shape: made with ``(options, source)``.
+
+    ``feed`` takes what the host wrote; ``to_send`` gives what the device says. ``powered(t)``
+    is its power-up; the device's own time counts from there.
+    """
+
+    def powered(self, t: int) -> None: ...
+    def feed(self, data: bytes, t: int) -> None: ...
+    def tick(self, t: int) -> None: ...
+    def next_deadline(self) -> int | None: ...
+    def to_send(self) -> bytes: ...
+
+
+def load_object(path: str) -> Any:
+    """The object that ``package.module:Name`` names."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _third_party(group: str) -> dict[str, str]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  the core never searches
+
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
+def paths() -> dict[str, str]:
+    """``module:Class`` of every driver by name, third-party entry points included."""
+    return {**_third_party("gateway.drivers"), **BUILT_IN}
+
+
+def names() -> Sequence[str]:
+    """The names of all drivers, sorted."""
+    return sorted(paths())
+
+
+def load(name: str) -> type[Any]:
+    """The driver class of that name; calling it without arguments makes one with defaults.
+
+    Raises:
+        KeyError: no such driver; the message lists those there are.
+    """
+    known = paths()
+    if name not in known:
+        raise KeyError(f"no driver {name!r}; there are {', '.join(sorted(known))}")
+    return load_object(known[name])  # type: ignore[no-any-return]
+
+
+Options = Mapping[str, Any]

@@ -1,0 +1,461 @@
+"""The vocabulary: every type that travels through the gateway, and nothing else.
+
+This module imports nothing of ours, and everything of ours may import it. Times are integers in
+nanoseconds on the *stream clock*: the host's monotonic clock in the daemon, UTC in a replay.
+:func:`to_record` is the one place where they become text.
+
+=============  ==========================================  =================================
+type           from                                        to
+=============  ==========================================  =================================
+``Scans``      seismic drivers                             ``gateway.clock``
+``Packet``     ``gateway.clock``, waveform files           ``gateway.detect``, the data feed
+``Reading``    scalar drivers, CSV files                   ``gateway.detect``, the data feed
+``Diagnostic`` drivers of both kinds                       health
+``Candidate``  ``gateway.detect``                          coincidence only, never published
+``Event``      ``gateway.detect``, ``gateway.plan``, core  the record feed, the hub
+=============  ==========================================  =================================
+"""
+
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS = 1_000_000_000
+MICRO = 1_000_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Level(IntEnum):
+    """Warning levels of China's four-colour scale (预警信号), lowest first."""
+
+    none = 0
+    blue = 1
+    yellow = 2
+    orange = 3
+    red = 4
+
+
+class Hazard(StrEnum):
+    """Hazards that a plan can be written for."""
+
+    earthquake = "earthquake"
+    rainstorm = "rainstorm"
+    typhoon = "typhoon"
+    flood = "flood"
+    air_pollution = "air_pollution"
+    fire = "fire"
+
+
+class Status(StrEnum):
+    """CAP 1.2 ``status``: what a message is for. Order of precedence is Actual, Exercise, Test."""
+
+    actual = "Actual"
+    exercise = "Exercise"
+    test = "Test"
+
+
+class Phase(StrEnum):
+    """Where an alert stands in its life."""
+
+    alert = "alert"
+    update = "update"
+    cancel = "cancel"
+    expire = "expire"
+
+
+# --- what drivers give --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scans:
+    """Sample sets that one ``feed`` call completed, not yet placed in time.
+
+    ``samples`` has shape (channels, n), int32 counts. ``arrival_ns`` is the host time at which the
+    last byte of the last scan was read. ``index`` counts scans since the driver's first one,
+    scans known to be lost included, so that a jump in it is a gap. ``device_utc_ns`` is the
+    device's own UTC of the first scan where the device says that it is locked to a reference.
+    """
+
+    arrival_ns: int
+    index: int
+    rate_hz: float
+    samples: NDArray[np.int32]
+    device_utc_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One scalar measurement.
+
+    ``quantity`` is one of the columns of the readings CSV (``rain_mm``, ``rain_total_mm``,
+    ``rain_mmph``, ``wind_mps``, ``gust_mps``, ``pm25_ugm3``, ``water_level_m``, ``contact``); the
+    unit is in its name. ``micro`` is the value in millionths of that unit, an exact integer parsed
+    from decimal text; None says that the value is missing. ``time_ns`` is the end of the interval.
+    """
+
+    sensor: str
+    time_ns: int
+    quantity: str
+    micro: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """Something a driver met that is not data: garbage, a late reply, a boot banner.
+
+    ``kind`` is a short stable word (``garbage``, ``checksum``, ``unsolicited``, ``no_answer``,
+    ``lost``, ``reboot``, ``lens_bad``, ``mismatch`` …); ``count`` how many bytes, frames or times.
+    """
+
+    kind: str
+    count: int = 1
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SirenState:
+    """What a siren device says of itself. ``on`` is None while it is not known."""
+
+    siren: str
+    on: bool | None
+
+
+# --- what the clock and files give --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Samples of one digitiser placed in time.
+
+    ``samples`` has shape (channels, n), int32 counts or float64; NaN marks a missing sample.
+    ``start_ns`` is the time of the first column.
+    """
+
+    sensor: str
+    start_ns: int
+    rate_hz: float
+    samples: NDArray[np.int32] | NDArray[np.float64]
+
+
+# --- what detection gives -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A low-threshold trigger. It may vote in a coincidence and is never an onset by itself."""
+
+    channel: str
+    time_ns: int
+    ratio: float
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """A declared P arrival. ``declared_ns`` is the last sample that was needed to say so.
+
+    ``quality`` runs from 0 (best) to 4 as in the usual pick weights.
+    """
+
+    channel: str
+    time_ns: int
+    declared_ns: int
+    ratio: float
+    snr_db: float
+    polarity: Literal["up", "down", "unknown"] = "unknown"
+    quality: int = 4
+
+    @property
+    def decided_ns(self) -> int:
+        return self.declared_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A trigger that was looked at and not taken for an onset, with the reason."""
+
+    channel: str
+    time_ns: int
+    declared_ns: int
+    reason: str
+
+    @property
+    def decided_ns(self) -> int:
+        return self.declared_ns
+
+
+@dataclass(frozen=True, slots=True)
+class GroundMotion:
+    """Shaking of one station since its onset, in physical units.
+
+    ``pga`` m/s², ``pgv`` m/s, ``pgd`` m, ``pd`` and ``pd_max`` m, ``tau_c`` s, ``cav`` m/s;
+    ``intensity`` is the instrumental intensity of GB/T 17742-2020 observed so far and
+    ``predicted`` the intensity that Pd foretells (None outside its limits). ``sustained`` says
+    that shaking in the local band has lasted long enough, on enough components, to be more than
+    a knock. ``whole_second`` marks the values that are published.
+    """
+
+    station: str
+    time_ns: int
+    since_ns: int
+    pga: float
+    pgv: float
+    pgd: float
+    pd: float | None
+    pd_max: float | None
+    tau_c: float | None
+    cav: float
+    intensity: float
+    predicted: float | None
+    components: int
+    standard: bool
+    sustained: bool
+    final: bool = False
+    whole_second: bool = field(default=True, metadata={"hidden": True})
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Coincidence:
+    """Enough sensors of a site (or stations of a network) triggered together."""
+
+    scope: Literal["site", "network"]
+    station: str
+    time_ns: int
+    channels: tuple[str, ...]
+    votes: int
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Something is wrong, or right again, with a channel's data.
+
+    ``kind`` is one of gap, overlap, spike, flat, clipped, noise, dead, clock, invalid, recovered.
+    ``decided_ns`` (not published) is the sample that was needed to say so.
+    """
+
+    channel: str
+    kind: str
+    time_ns: int
+    detail: str = ""
+    decided: int | None = field(default=None, metadata={"hidden": True})
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns if self.decided is None else self.decided
+
+
+@dataclass(frozen=True, slots=True)
+class LevelChange:
+    """A threshold scale reached another level, or ``none`` when it ended.
+
+    ``value`` and ``unit`` are what decided; ``window_h`` is the window of a rolling sum or mean.
+    ``complete`` is False where readings in the window are missing.
+    """
+
+    sensor: str
+    hazard: Hazard
+    level: Level
+    time_ns: int
+    value: float
+    unit: str
+    window_h: float | None = None
+    complete: bool = True
+    scale: str = ""
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+# --- what the plan and the core give ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One step in the life of an alert. The same ``id`` from first decision to the end."""
+
+    id: str
+    station: str
+    hazard: Hazard
+    level: Level
+    phase: Phase
+    status: Status
+    time_ns: int
+    reason: str
+    text_zh: str = ""
+    text_en: str = ""
+    plan: str = ""
+    inputs: dict[str, float | str | None] = field(default_factory=dict)
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class SirenAction:
+    """A pattern started or ended on a siren (not its single edges)."""
+
+    station: str
+    siren: str
+    alert: str
+    action: Literal["on", "off"]
+    pattern: str
+    time_ns: int
+    status: Status = Status.actual
+    reason: str = ""
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class SirenCommand:
+    """What the core tells a siren driver: sound until ``until_ns`` at the latest, or be silent."""
+
+    siren: str
+    on: bool
+    until_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A part's state changed: a stated degraded mode, or its end."""
+
+    component: str
+    state: Literal["ok", "degraded", "failed"]
+    time_ns: int
+    kind: str
+    detail: str = ""
+    count: int = 1
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+Event = (
+    Onset
+    | Rejected
+    | GroundMotion
+    | Coincidence
+    | Quality
+    | LevelChange
+    | Alert
+    | SirenAction
+    | Health
+)
+"""The union of those that are published."""
+
+Decision = Event | Candidate
+"""What a detector may return."""
+
+TYPE_NAMES: dict[type, str] = {
+    Onset: "onset",
+    Rejected: "rejected",
+    GroundMotion: "ground_motion",
+    Coincidence: "coincidence",
+    Quality: "quality",
+    LevelChange: "level",
+    Alert: "alert",
+    SirenAction: "siren",
+    Health: "health",
+}
+
+_DECIMALS = {
+    "ratio": 2,
+    "snr_db": 1,
+    "intensity": 1,
+    "predicted": 1,
+    "value": 4,
+}
+_SIGNIFICANT = {"pga", "pgv", "pgd", "pd", "pd_max", "tau_c", "cav"}
+
+
+def iso(time_ns: int) -> str:
+    """UTC in ISO 8601 with six decimals and ``Z``, rounded half up to the microsecond."""
+    return (
+        (_EPOCH + timedelta(microseconds=(time_ns + 500) // 1000))
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def parse_iso(text: str) -> int:
+    """Nanoseconds since 1970 of an ISO 8601 time; a time without a zone is UTC.
+
+    Raises:
+        ValueError: the text is no ISO 8601 time.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    delta = moment - _EPOCH
+    return ((delta.days * 86_400 + delta.seconds) * MICRO + delta.microseconds) * 1000
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, IntEnum):
+        return value.name
+    if isinstance(value, float):
+        if name in _DECIMALS:
+            return round(value, _DECIMALS[name])
+        if name in _SIGNIFICANT:
+            return float(f"{value:.4g}")
+    if isinstance(value, tuple):
+        return list(value)
+    return value
+
+
+def to_record(event: Event, utc_offset_ns: int = 0) -> dict[str, Any]:
+    """The published form of an event: plain JSON types, times as UTC text.
+
+    ``utc_offset_ns`` is UTC minus stream clock, 0 in a replay. Numbers are rounded as the
+    contract states (ratio 2 decimals, motion 4 significant digits, intensity 1 decimal), so that
+    the same decisions give the same text however the input was cut.
+    """
+    record: dict[str, Any] = {"type": TYPE_NAMES[type(event)]}
+    for spec in fields(event):
+        if spec.metadata.get("hidden"):
+            continue
+        value = getattr(event, spec.name)
+        if spec.name.endswith("_ns"):
+            record[spec.name.removesuffix("_ns")] = iso(value + utc_offset_ns)
+        else:
+            record[spec.name] = _plain(spec.name, value)
+    return record
+
+
+def parse_micro(text: str) -> int | None:
+    """Exact millionths from decimal text; None for an empty cell.
+
+    Raises:
+        ValueError: not a decimal number, or finer than a millionth.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.removeprefix("+"))
+    whole, _, fraction = digits.partition(".")
+    if not (whole + fraction).isascii() or not (whole + fraction).isdigit():
+        raise ValueError(f"not a decimal number: {text!r}")
+    if len(fraction.rstrip("0")) > 6:
+        raise ValueError(f"finer than a millionth: {text!r}")
+    return sign * (int(whole or "0") * MICRO + int(fraction[:6].ljust(6, "0")))

@@ -1,0 +1,83 @@
+"""Siren drivers: one file a device, sans-IO, in the shape of ``gateway.drivers``.
+
+One driver serves one port; several sirens (relays, addresses) may share it. The core calls
+:meth:`SirenDriver.sound` and :meth:`SirenDriver.silence` at the edges of a pattern and writes what
+:meth:`SirenDriver.to_send` gives at once. A device that can time itself is pulsed, so that it falls
+silent within 3 s of the last pulse when the gateway dies.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from gateway.drivers import Simulator, load_object
+from gateway.events import Diagnostic, SirenState
+
+BUILT_IN = {
+    "modbus_relay": "gateway.siren.modbus_relay:ModbusRelay",
+    "virtual": "gateway.siren.virtual:Virtual",
+}
+
+
+@runtime_checkable
+class SirenDriver(Protocol):
+    """What the core asks of a siren driver. ``t`` is monotonic time in ns and never falls.
+
+    Made with ``(options=None, sirens=None)``: ``options`` is the profile's ``[driver]`` table,
+    ``sirens`` maps each siren's name to its own keys (``address``, ``relay`` …). ``__init__``
+    raises ValueError naming the key, what was seen and what is allowed.
+    """
+
+    simulator: ClassVar[type[Simulator] | None]
+    pulse_s: float | None
+    """Length of the device's own timed pulse; None where the device cannot time itself."""
+
+    def opened(self, t: int) -> None:
+        """The port was opened, or opened again: state unknown until read back."""
+
+    def sound(self, siren: str, until_ns: int, t: int) -> None:
+        """Sound from now on, until ``until_ns`` at the latest."""
+
+    def silence(self, siren: str, t: int) -> None:
+        """Be silent from now on."""
+
+    def feed(self, data: bytes, t: int) -> list[SirenState | Diagnostic]:
+        """Take bytes that were read at ``t``. Never raises, whatever the bytes."""
+
+    def tick(self, t: int) -> list[SirenState | Diagnostic]:
+        """Time has come to ``t``: pulses, polls, time-outs."""
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`tick` is next wanted."""
+
+    def to_send(self) -> bytes:
+        """Bytes for the device, each given once."""
+
+    def off_frames(self) -> bytes:
+        """Frames that silence every siren of the port, for use without a running daemon."""
+
+
+def paths() -> dict[str, str]:
+    """``module:Class`` of every siren driver by name, entry points ``gateway.sirens`` included."""
+    from gateway.drivers import _third_party  # noqa: PLC0415  the core never searches
+
+    return {**_third_party("gateway.sirens"), **BUILT_IN}
+
+
+def names() -> Sequence[str]:
+    """The names of all siren drivers, sorted."""
+    return sorted(paths())
+
+
+def load(name: str) -> type[Any]:
+    """The siren driver class of that name; calling it without arguments makes one with defaults.
+
+    Raises:
+        KeyError: no such driver; the message lists those there are.
+    """
+    known = paths()
+    if name not in known:
+        raise KeyError(f"no siren driver {name!r}; there are {', '.join(sorted(known))}")
+    return load_object(known[name])  # type: ignore[no-any-return]
+
+
+Sirens = Mapping[str, Mapping[str, Any]]
