@@ -133,13 +133,16 @@ class Packet:
     """Samples of one digitiser placed in time.
 
     ``samples`` has shape (channels, n), int32 counts or float64; NaN marks a missing sample.
-    ``start_ns`` is the time of the first column.
+    ``start_ns`` is the time of the first column. ``offsets_ns``, where given, holds for each
+    channel how much later than the column it was really sampled (rows are aligned to the nearest
+    sample); it is added to the times of that channel's events.
     """
 
     sensor: str
     start_ns: int
     rate_hz: float
     samples: NDArray[np.int32] | NDArray[np.float64]
+    offsets_ns: tuple[int, ...] = ()
 
 
 # --- what detection gives -----------------------------------------------------------------------

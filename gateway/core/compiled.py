@@ -1,0 +1,171 @@
+"""The compiled configuration: what the core loads, and all it knows of what people wrote.
+
+``gateway apply`` writes it as JSON after pydantic has checked everything; the core only turns it
+back into these frozen dataclasses. Nothing here imports pydantic or reads TOML.
+"""
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from gateway.detect.scale import Scale
+from gateway.detect.settings import SeismicSettings, Sensitivity
+from gateway.events import Hazard
+from gateway.plan.rules import Pattern, Plan
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """``[station]`` of gateway.toml."""
+
+    id: str
+    name: str
+    city: str
+    network: str = "XX"
+    code: str = "STA"
+    latitude: float = 0.0
+    longitude: float = 0.0
+    elevation_m: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One serial line. ``dtr``: ``reset`` pulses it at opening, as boards that reset on DTR want."""
+
+    path: str
+    baud: int = 9600
+    bytesize: Literal[5, 6, 7, 8] = 8
+    parity: Literal["N", "E", "O"] = "N"
+    stopbits: Literal[1, 2] = 1
+    dtr: Literal["high", "low", "reset"] = "high"
+    rts: Literal["high", "low"] = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of a digitiser: its NET.STA.LOC.CHA and, where known, its sensitivity."""
+
+    id: str
+    sensitivity: Sensitivity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """One sensor on its own port. ``driver`` is ``module:Class``."""
+
+    name: str
+    port: Port
+    driver: str
+    kind: Literal["seismic", "scalar"]
+    options: dict[str, Any] = field(default_factory=dict)
+    channels: tuple[Channel, ...] = ()
+    rate_hz: float = 0.0
+    silent_after_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Siren:
+    """One siren; those with the same port path share a driver. ``options``: address, relay …"""
+
+    name: str
+    port: Port | None
+    driver: str
+    options: dict[str, Any] = field(default_factory=dict)
+    unit: dict[str, Any] = field(default_factory=dict)
+    max_on_s: float = 300.0
+    max_hour_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything that the core needs to run."""
+
+    station: Station
+    sensors: tuple[Sensor, ...] = ()
+    sirens: tuple[Siren, ...] = ()
+    seismic: SeismicSettings = field(default_factory=SeismicSettings)
+    scales: tuple[Scale, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
+    keys: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+    source: str = ""
+    hazard_scales: dict[Hazard, str] = field(default_factory=dict)
+
+
+T = TypeVar("T")
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _decode(next(a for a in args if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in args:
+            raise ValueError(f"{where}: {value!r} is none of {args}")
+        return value
+    if origin is tuple:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+        return tuple(
+            _decode(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True))
+        )
+    if origin is dict:
+        return {
+            _decode(args[0], k, where): _decode(args[1], v, f"{where}.{k}")
+            for k, v in value.items()
+        }
+    if is_dataclass(hint):
+        return decode(hint, value, where)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint[value] if isinstance(value, str) and value in hint.__members__ else hint(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: {value!r} is no {hint.__name__}")
+    return value
+
+
+def decode(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
+    """A frozen dataclass from plain JSON types, nested ones included.
+
+    Raises:
+        ValueError: a key is unknown or missing, or a value is of the wrong type; says which.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where or cls.__name__}: {data!r} is no table")  # noqa: TRY004  one error type
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{where}.{key}: unknown; there are {', '.join(known)}")
+    values = {}
+    for name, spec in known.items():
+        if name in data:
+            values[name] = _decode(hints[name], data[name], f"{where}.{name}")
+        elif spec.default is MISSING and spec.default_factory is MISSING:
+            raise ValueError(f"{where}.{name}: missing")
+    return cls(**values)
+
+
+def load(path: Path) -> Compiled:
+    """Load a compiled configuration.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is not what this version compiles.
+    """
+    data = json.loads(path.read_bytes())
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a compiled configuration of format {FORMAT}")
+    return decode(Compiled, data)
