@@ -35,6 +35,14 @@ class Station:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """``[site]``: how many sensors must trigger within which time to count as one shaking."""
+
+    votes: int = 2
+    window_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
     """One serial line. ``dtr``: ``reset`` pulses it at opening, as boards that reset on DTR want."""
 
@@ -89,11 +97,13 @@ class Compiled:
     station: Station
     sensors: tuple[Sensor, ...] = ()
     sirens: tuple[Siren, ...] = ()
+    site: Site = field(default_factory=Site)
     seismic: SeismicSettings = field(default_factory=SeismicSettings)
     scales: tuple[Scale, ...] = ()
     plans: tuple[Plan, ...] = ()
     patterns: tuple[Pattern, ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
     format: int = FORMAT
     source: str = ""
     hazard_scales: dict[Hazard, str] = field(default_factory=dict)
