@@ -1,0 +1,574 @@
+"""Ground motion of one sensor in physical units, from the P arrival to the end of the shaking.
+
+Every component runs through one linear system with five outputs, whether something shakes or not,
+so that the filters are settled when the P wave comes:
+
+===========  ==========================================================================  ======
+output       what it is                                                                  unit
+===========  ==========================================================================  ======
+ACCELERATION band-passed 0.1–10 Hz (GB/T 17742-2020; causal, 2nd order)                  m/s²
+VELOCITY     the same, integrated (or the other way round for a velocity sensor)         m/s
+RATE         velocity, high-passed 0.075 Hz: the u̇ of τc                                 m/s
+DISPLACEMENT RATE integrated and high-passed again: the u of Pd and τc                   m
+LOCAL        acceleration in the band of local shaking, 2–10 Hz                          m/s²
+===========  ==========================================================================  ======
+
+Integration is the trapezoidal rule and differentiation its inverse. Each is folded into a filter
+that has the zero which cancels its pole, so that nothing can drift: an offset, however large, ends
+as zero. The mean of a component's first second is taken off first; what is left of a pre-event
+mean the filters take off themselves.
+
+Pd and τc: Wu & Kanamori (2005), Wu et al. (2007, Geophys. J. Int. 170, 711–717); one-way 2-pole
+Butterworth high-pass at 0.075 Hz, vertical component, first 3 s of P.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from itertools import islice, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.detect import intensity
+from gateway.detect.filters import (
+    NYQUIST_SHARE,
+    BlockFilter,
+    Float,
+    Section,
+    StateSpace,
+    butterworth,
+)
+from gateway.detect.settings import Sensitivity
+from gateway.events import NS, GroundMotion
+
+ACCELERATION, VELOCITY, RATE, DISPLACEMENT, LOCAL = range(5)
+
+GRID_NS = NS // 10
+"""Values are given on this grid, counted from the onset."""
+
+LOWEST_RATE_HZ = 10.0
+
+_STANDARD_BAND_HZ = (0.1, 10.0)
+_DISPLACEMENT_CORNER_HZ = 0.075
+
+LOCAL_BAND_HZ = (2.0, 10.0)
+"""Where shaking that can be felt is told from what only looks like it.
+
+Above 10 Hz are footsteps, doors, and most of the road's vibration (8–25 Hz on common soils); below
+2 Hz are microseisms, distant earthquakes, wind and tilt. The lower corner also decides how long a
+single jolt rings in the filter: at 2 Hz it has fallen to 1/85 after half a second, so that a spike
+or a step can't pass for shaking that lasts, while the shaking of a local earthquake always holds
+energy between 2 and 10 Hz.
+"""
+
+_SUSTAINED_BINS = 5
+_SUSTAINED_COMPONENTS = 2
+_EVENNESS = 5.0
+"""Largest over smallest 0.1-s peak of shaking that lasts. A sine at the band's lower corner
+reaches 1.7, its worst case; one jolt ringing in the filter exceeds 30 within half a second."""
+_OVER_NOISE = 4.0
+"""Over the pre-event RMS of its component; Gaussian noise has no five such bins in a row."""
+
+_P_WINDOW_BINS = 30
+_LEAST_PD_M = 0.0005
+_LEAST_DISPLACEMENT_SNR = 5.0
+
+_LEARN_S = 1.0
+_SETTLE_S = 3.0
+_BRIDGE_S = 0.1
+_NOISE_S = 15.0
+_NOISE_GUARD_S = 0.5
+_LEAST_NOISE_S = 2.0
+_LOOK_BACK_S = 5.0
+
+_QUIET_BINS = 200
+"""Shaking is over after 20 s near the pre-event level: the S wave of an earthquake 160 km away
+comes 20 s after its P, and must find the measurement that its P began."""
+_QUIET_OVER_NOISE = 2.0
+_IMPERCEPTIBLE_MPS2 = intensity.FELT_PGA_MPS2 / 10
+_LONGEST_BINS = 6000
+"""Ten minutes; the longest felt shaking on record, Tohoku 2011, lasted about six."""
+
+
+def _integrated(cascade: Sequence[Section], rate_hz: float) -> tuple[Section, ...]:
+    """The cascade times the trapezoidal integrator, whose pole cancels one of its zeros at 0 Hz."""
+    sections = list(cascade)
+    for at, (b0, b1, b2, a1, a2) in enumerate(sections):
+        if abs(b0 + b1 + b2) <= 1e-12 * abs(b0):
+            half = 0.5 / rate_hz
+            sections[at] = (half * b0, half * (2 * b0 + b1), half * (b0 + b1), a1, a2)
+            return tuple(sections)
+    raise ValueError("nothing to cancel the integrator's pole: the cascade passes 0 Hz")
+
+
+def _differentiated(cascade: Sequence[Section], rate_hz: float) -> tuple[Section, ...]:
+    """The inverse: its pole cancels one of the cascade's zeros at the Nyquist frequency."""
+    sections = list(cascade)
+    for at, (b0, b1, b2, a1, a2) in enumerate(sections):
+        if abs(b0 - b1 + b2) <= 1e-12 * abs(b0):
+            twice = 2.0 * rate_hz
+            sections[at] = (twice * b0, twice * (b1 - 2 * b0), twice * (b0 - b1), a1, a2)
+            return tuple(sections)
+    raise ValueError("nothing to cancel the differentiator's pole: the cascade passes Nyquist")
+
+
+def motion_system(unit: str, rate_hz: float) -> StateSpace:
+    """The five outputs above from acceleration (``m/s**2``) or velocity (``m/s``).
+
+    Raises:
+        ValueError: the rate is too low for shaking to be told from noise.
+    """
+    if not LOWEST_RATE_HZ <= rate_hz < math.inf:
+        raise ValueError(f"ground motion at {rate_hz} Hz: expected at least {LOWEST_RATE_HZ:g} Hz")
+    top = NYQUIST_SHARE * rate_hz
+    standard = butterworth(2, _STANDARD_BAND_HZ[0], min(_STANDARD_BAND_HZ[1], top), rate_hz)
+    local = butterworth(2, LOCAL_BAND_HZ[0], min(LOCAL_BAND_HZ[1], top), rate_hz)
+    high_pass = butterworth(2, _DISPLACEMENT_CORNER_HZ, None, rate_hz)
+    integrated_high_pass = _integrated(high_pass, rate_hz)
+    if unit == "m/s**2":
+        return StateSpace.of(
+            standard,
+            _integrated(standard, rate_hz),
+            integrated_high_pass,
+            integrated_high_pass + integrated_high_pass,
+            local,
+        )
+    return StateSpace.of(
+        _differentiated(standard, rate_hz),
+        standard,
+        high_pass,
+        high_pass + integrated_high_pass,
+        _differentiated(local, rate_hz),
+    )
+
+
+class _Stage(Enum):
+    learning = auto()
+    settling = auto()
+    live = auto()
+
+
+@dataclass(slots=True)
+class _Row:
+    """One component on its way in: its baseline, and whether it can be relied upon."""
+
+    learn: int
+    settle: int
+    bridge: int
+    stage: _Stage = _Stage.learning
+    count: int = 0
+    total: float = 0.0
+    baseline: float = 0.0
+    last: float = 0.0
+    missing: int = 0
+
+    def begin(self) -> None:
+        self.stage, self.count, self.total, self.last = _Stage.learning, 0, 0.0, 0.0
+
+    def take(self, value: float) -> float:
+        """The next sample relative to the baseline; 0 while there is none."""
+        if not math.isfinite(value):
+            self.missing += 1
+            if self.missing > self.bridge:
+                self.begin()
+            return self.last
+        self.missing = 0
+        if self.stage is _Stage.learning:
+            self.count, self.total = self.count + 1, self.total + value
+            if self.count == self.learn:
+                self.baseline = self.total / self.count
+                self.stage, self.count = _Stage.settling, 0
+            return 0.0
+        if self.stage is _Stage.settling:
+            self.count += 1
+            if self.count == self.settle:
+                self.stage = _Stage.live
+        self.last = value - self.baseline
+        return self.last
+
+
+class _Intake:
+    """Counts with holes in, motion relative to the baseline without holes out.
+
+    Up to 0.1 s of missing samples are bridged by the last value. After a longer hole a component
+    is out of service until its baseline has been learnt again and the filters have settled, so
+    that no gap's edge is ever taken for shaking.
+    """
+
+    def __init__(self, counts_per_unit: Float, rate_hz: float) -> None:
+        self._scale = 1.0 / counts_per_unit[:, None]
+        self._rows = [
+            _Row(
+                max(1, round(_LEARN_S * rate_hz)),
+                round(_SETTLE_S * rate_hz),
+                int(_BRIDGE_S * rate_hz),
+            )
+            for _ in counts_per_unit
+        ]
+        self._baseline = np.zeros((len(self._rows), 1))
+        self._all_live = False
+
+    def restart(self) -> None:
+        for row in self._rows:
+            row.begin()
+        self._all_live = False
+
+    def take(self, samples: Float) -> tuple[Float, NDArray[np.bool_] | None, list[tuple[int, int]]]:
+        """Relative motion, which samples count (None: all), and (column, row) of new beginnings."""
+        if self._all_live and math.isfinite(samples.sum()):
+            relative = samples - self._baseline
+            for row, last in zip(self._rows, relative[:, -1].tolist(), strict=True):
+                row.last = last
+            return relative * self._scale, None, []
+        relative = np.empty(samples.shape)
+        live = np.zeros(samples.shape, dtype=bool)
+        begun = []
+        for at, row in enumerate(self._rows):
+            for column, value in enumerate(samples[at].tolist()):
+                stage = row.stage
+                relative[at, column] = row.take(value)
+                live[at, column] = row.stage is _Stage.live
+                if stage is _Stage.learning and row.stage is _Stage.settling:
+                    begun.append((column, at))
+            self._baseline[at] = row.baseline
+        self._all_live = all(r.stage is _Stage.live and not r.missing for r in self._rows)
+        return relative * self._scale, live, sorted(begun)
+
+
+class _History:
+    """The last seconds of everything, oldest first, in one piece."""
+
+    def __init__(self, outputs: int, rows: int, length: int) -> None:
+        self._motion = np.zeros((outputs, rows, length + length // 4 + 1))
+        self._live = np.zeros(self._motion.shape[1:], dtype=bool)
+        self._length, self._end = length, 0
+
+    def clear(self) -> None:
+        self._end = 0
+
+    def append(self, motion: Float, live: NDArray[np.bool_]) -> None:
+        n = motion.shape[2]
+        if n > self._length:
+            motion, live, n = motion[:, :, -self._length :], live[:, -self._length :], self._length
+        if self._end + n > self._motion.shape[2]:
+            keep = min(self._end, self._length)
+            self._motion[:, :, :keep] = self._motion[:, :, self._end - keep : self._end]
+            self._live[:, :keep] = self._live[:, self._end - keep : self._end]
+            self._end = keep
+        self._motion[:, :, self._end : self._end + n] = motion
+        self._live[:, self._end : self._end + n] = live
+        self._end += n
+
+    def last(self, n: int, *, before: int = 0) -> tuple[Float, NDArray[np.bool_]]:
+        """Up to ``n`` samples that end ``before`` samples ago."""
+        stop = max(0, self._end - before)
+        start = max(0, stop - n, self._end - self._length)
+        return self._motion[:, :, start:stop], self._live[:, start:stop]
+
+
+@dataclass(frozen=True, slots=True)
+class _Noise:
+    """RMS before the onset: of each component in the local band, and of vertical displacement."""
+
+    local: Float
+    displacement: float
+
+
+@dataclass(slots=True)
+class _Bin:
+    """What has been seen since the last grid time."""
+
+    local_peak: Float
+    local_energy: float = 0.0
+    vertical: float = 0.0
+    horizontal: float = 0.0
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Initial:
+    """The P wave so far: peak vertical displacement (m), ∫u² and ∫u̇² (sums of samples)."""
+
+    pd: float = 0.0
+    displacement2: float = 0.0
+    rate2: float = 0.0
+
+    @property
+    def tau_c(self) -> float | None:
+        if not self.rate2 > 0:
+            return None
+        return 2 * math.pi * math.sqrt(self.displacement2 / self.rate2)
+
+
+@dataclass(slots=True)
+class _Shaking:
+    """The measurement of one event."""
+
+    station: str
+    onset_ns: int
+    vertical: int | None
+    horizontal: tuple[int, ...]
+    noise: _Noise
+    rate_hz: float
+    whole: NDArray[np.bool_]
+    cav: Float
+    first_ns: int
+    grid: int = 0
+    acceleration2: float = 0.0
+    velocity2: float = 0.0
+    displacement2: float = 0.0
+    pd_max: float = 0.0
+    initial: _Initial = field(default_factory=_Initial)
+    frozen: bool = False
+    sustained: bool = False
+    over: bool = False
+    bins: deque[_Bin] = field(default_factory=lambda: deque(maxlen=_QUIET_BINS))
+    current: _Bin = field(init=False)
+    initials: list[_Initial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.current = self._new_bin()
+
+    def _new_bin(self) -> _Bin:
+        return _Bin(np.zeros(len(self.cav)))
+
+    def advance(self, motion: Float, live: NDArray[np.bool_], start_ns: int) -> list[GroundMotion]:
+        """Take samples in order; gives the values of each grid time that they reach."""
+        given: list[GroundMotion] = []
+        done, n = 0, motion.shape[2]
+        last_ns = start_ns + round((n - 1) * NS / self.rate_hz)
+        while not self.over:
+            due_ns = self.onset_ns + (self.grid + 1) * GRID_NS
+            if due_ns > last_ns + 1000:  # the clock's rounding
+                break
+            stop = math.floor((due_ns - start_ns) * self.rate_hz / NS + 1e-3) + 1
+            self._take(motion[:, :, done:stop], live[:, done:stop])
+            done = max(done, stop)
+            self.grid += 1
+            self._close_bin()
+            if due_ns >= self.first_ns:
+                given.append(self._value(due_ns))
+        if not self.over:
+            self._take(motion[:, :, done:], live[:, done:])
+        return given
+
+    def _take(self, motion: Float, live: NDArray[np.bool_]) -> None:
+        if not motion.shape[2]:
+            return
+        self.whole &= live.all(axis=1)
+        power = np.square(motion)
+        vector = power.sum(axis=1).max(axis=1)
+        self.acceleration2 = max(self.acceleration2, float(vector[ACCELERATION]))
+        self.velocity2 = max(self.velocity2, float(vector[VELOCITY]))
+        self.displacement2 = max(self.displacement2, float(vector[DISPLACEMENT]))
+        self.cav += np.abs(motion[ACCELERATION]).sum(axis=1) / self.rate_hz
+        now = self.current
+        np.maximum(now.local_peak, np.abs(motion[LOCAL]).max(axis=1), out=now.local_peak)
+        now.local_energy += float(power[LOCAL].sum())
+        now.samples += motion.shape[2]
+        if self.vertical is None:
+            return
+        now.vertical += float(power[VELOCITY, self.vertical].sum())
+        now.horizontal += float(power[VELOCITY, list(self.horizontal)].sum())
+        peak = float(np.abs(motion[DISPLACEMENT, self.vertical]).max())
+        self.pd_max = max(self.pd_max, peak)
+        if not self.frozen:
+            self.initial = _Initial(
+                max(self.initial.pd, peak),
+                self.initial.displacement2 + float(power[DISPLACEMENT, self.vertical].sum()),
+                self.initial.rate2 + float(power[RATE, self.vertical].sum()),
+            )
+
+    def _close_bin(self) -> None:
+        self.bins.append(self.current)
+        self.current = self._new_bin()
+        self.sustained = self.sustained or self._lasts()
+        if not self.frozen:
+            self.initials.append(self.initial)
+            began = self._s_began()
+            if began is not None:
+                self.initial = self.initials[began]
+            self.frozen = began is not None or self.grid >= _P_WINDOW_BINS
+        self.over = self.grid >= _LONGEST_BINS or self._is_quiet()
+
+    def _lasts(self) -> bool:
+        if len(self.bins) < _SUSTAINED_BINS:
+            return False
+        peaks = np.array([b.local_peak for b in islice(reversed(self.bins), _SUSTAINED_BINS)])
+        least = np.maximum(intensity.FELT_PGA_MPS2, _OVER_NOISE * self.noise.local)
+        least = np.maximum(least, peaks.max(axis=0) / _EVENNESS)
+        return int((peaks.min(axis=0) >= least).sum()) >= _SUSTAINED_COMPONENTS
+
+    def _s_began(self) -> int | None:
+        return None
+
+    def _is_quiet(self) -> bool:
+        if len(self.bins) < _QUIET_BINS:
+            return False
+        samples = sum(b.samples for b in self.bins)
+        energy = sum(b.local_energy for b in self.bins)
+        level2 = _QUIET_OVER_NOISE**2 * float(np.square(self.noise.local).sum())
+        return energy <= samples * max(level2, _IMPERCEPTIBLE_MPS2**2)
+
+    def _value(self, time_ns: int) -> GroundMotion:
+        pga, pgv = math.sqrt(self.acceleration2), math.sqrt(self.velocity2)
+        components = int(self.whole.sum())
+        pd = self.initial.pd if self.vertical is not None else None
+        reliable = (
+            pd is not None
+            and pd >= _LEAST_PD_M
+            and pd >= _LEAST_DISPLACEMENT_SNR * self.noise.displacement
+        )
+        return GroundMotion(
+            station=self.station,
+            time_ns=time_ns,
+            since_ns=self.onset_ns,
+            pga=pga,
+            pgv=pgv,
+            pgd=math.sqrt(self.displacement2),
+            pd=pd,
+            pd_max=self.pd_max if self.vertical is not None else None,
+            tau_c=self.initial.tau_c if reliable else None,
+            cav=float(self.cav.max()),
+            intensity=intensity.instrumental_intensity(pga, pgv),
+            predicted=intensity.foretold_intensity(self.initial.pd) if reliable else None,
+            components=components,
+            standard=components == 3 and self.vertical is not None,
+            sustained=self.sustained,
+            final=self.over,
+            whole_second=self.grid % 10 == 0 or self.over,
+        )
+
+
+class GroundMotionMeter:
+    """Measures the shaking of one sensor.
+
+    ``orientations`` are the last letters of the channel codes (Z is the vertical, without which
+    there is no Pd); ``sensitivities`` stand in the same order and share one unit.
+
+    Raises:
+        ValueError: the lists differ in length, units are mixed, or the rate is below 10 Hz.
+    """
+
+    def __init__(
+        self,
+        station: str,
+        orientations: Sequence[str],
+        sensitivities: Sequence[Sensitivity],
+        rate_hz: float,
+    ) -> None:
+        units = {s.unit for s in sensitivities}
+        if len(units) != 1 or len(orientations) != len(sensitivities):
+            raise ValueError(
+                f"{station}: components {list(orientations)} need one sensitivity each, all in the "
+                f"same unit; there are {list(sensitivities)}"
+            )
+        self._station, self._rate_hz = station, rate_hz
+        self._vertical = orientations.index("Z") if "Z" in orientations else None
+        rows = len(orientations)
+        self._horizontal = tuple(k for k in range(rows) if k != self._vertical)
+        self._intake = _Intake(np.array([s.counts_per_unit for s in sensitivities]), rate_hz)
+        self._filter = BlockFilter(motion_system(units.pop(), rate_hz), rows)
+        self._filter.process(np.zeros((rows, 1)))  # a baseline of 0: the intake takes it off
+        self._history = _History(5, rows, round((_NOISE_S + _LOOK_BACK_S) * rate_hz))
+        self._every_row = np.ones((rows, 0), dtype=bool)
+        self._next_ns: int | None = None
+        self._shaking: _Shaking | None = None
+
+    @property
+    def active(self) -> bool:
+        """A measurement is under way."""
+        return self._shaking is not None
+
+    def process(self, samples: Float, start_ns: int) -> list[GroundMotion]:
+        """Take counts of shape (components, n), NaN missing, the first at ``start_ns``.
+
+        Gives the values of the grid times that these samples reach, while a measurement is under
+        way. A jump in ``start_ns`` takes every component out of service until it has settled.
+        """
+        n = samples.shape[1]
+        if n == 0:
+            return []
+        self._follow(start_ns)
+        relative, live, begun = self._intake.take(samples)
+        motion = self._filtered(relative, begun)
+        if live is None:
+            if self._every_row.shape[1] < n:
+                self._every_row = np.ones((len(samples), n), dtype=bool)
+            live = self._every_row[:, :n]
+        else:
+            motion = motion * live
+        self._history.append(motion, live)
+        self._next_ns = start_ns + round(n * NS / self._rate_hz)
+        if self._shaking is None:
+            return []
+        given = self._shaking.advance(motion, live, start_ns)
+        if self._shaking.over:
+            self._shaking = None
+        return given
+
+    def _follow(self, start_ns: int) -> None:
+        """Notice a jump in time."""
+        if self._next_ns is None:
+            return
+        jump_ns = start_ns - self._next_ns
+        if abs(jump_ns) * self._rate_hz > 0.5 * NS:
+            self._intake.restart()
+            self._history.clear()
+            if jump_ns < 0:
+                self._shaking = None
+
+    def _filtered(self, relative: Float, begun: list[tuple[int, int]]) -> Float:
+        """Filter, beginning a row anew where its baseline has just been learnt."""
+        if not begun:
+            return self._filter.process(relative)
+        cuts = [0, *sorted({column for column, _ in begun}), relative.shape[1]]
+        parts = []
+        for start, stop in pairwise(cuts):
+            for column, row in begun:
+                if column == start:
+                    self._filter.restart(row)
+            if stop > start:
+                parts.append(self._filter.process(relative[:, start:stop]))
+        return np.concatenate(parts, axis=2)
+
+    def begin(self, onset_ns: int, declared_ns: int) -> list[GroundMotion]:
+        """An onset was declared at the last sample that was processed.
+
+        The measurement runs from ``onset_ns`` (at most 5 s back); its first value is that of the
+        first grid time from ``declared_ns`` on, and is given at once if it has been reached.
+        """
+        if self._next_ns is None or self._shaking is not None:
+            return []
+        period_ns = NS / self._rate_hz
+        ago = math.floor((self._next_ns - onset_ns) / period_ns + 1e-3)
+        ago = min(max(ago, 0), round(_LOOK_BACK_S * self._rate_hz))
+        motion, live = self._history.last(ago)
+        shaking = _Shaking(
+            station=self._station,
+            onset_ns=onset_ns,
+            vertical=self._vertical,
+            horizontal=self._horizontal,
+            noise=self._noise(ago),
+            rate_hz=self._rate_hz,
+            whole=np.ones(len(live), dtype=bool),
+            cav=np.zeros(len(live)),
+            first_ns=declared_ns,
+        )
+        self._shaking = shaking
+        return shaking.advance(motion, live, self._next_ns - round(motion.shape[2] * period_ns))
+
+    def _noise(self, ago: int) -> _Noise:
+        """RMS of the 15 s that end 0.5 s before the onset; unknown where they were too short."""
+        before = ago + round(_NOISE_GUARD_S * self._rate_hz)
+        motion, live = self._history.last(round(_NOISE_S * self._rate_hz), before=before)
+        counts = live.sum(axis=1)
+        known = counts >= _LEAST_NOISE_S * self._rate_hz
+        mean2 = np.square(motion).sum(axis=2) / np.maximum(counts, 1)
+        local = np.where(known, np.sqrt(mean2[LOCAL]), 0.0)
+        if self._vertical is None or not known[self._vertical]:
+            return _Noise(local, math.inf)
+        return _Noise(local, math.sqrt(mean2[DISPLACEMENT, self._vertical]))
