@@ -354,6 +354,22 @@ class Health:
         return self.time_ns
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of a command. ``command`` is its id; ``reason`` says why it was not obeyed."""
+
+    command: str
+    action: str
+    outcome: Literal["accepted", "refused", "fired", "failed"]
+    time_ns: int
+    reason: str = ""
+    by: str = ""
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
 Event = (
     Onset
     | Rejected
@@ -364,6 +380,7 @@ Event = (
     | Alert
     | SirenAction
     | Health
+    | Reply
 )
 """The union of those that are published."""
 
@@ -380,6 +397,7 @@ TYPE_NAMES: dict[type, str] = {
     Alert: "alert",
     SirenAction: "siren",
     Health: "health",
+    Reply: "reply",
 }
 
 _DECIMALS = {

@@ -1,0 +1,648 @@
+"""The core as a pure function: bytes and packets in, siren bytes and events out.
+
+Time comes in as an argument and nothing here does I/O, so that a replay of a recording *is* the
+daemon, run on recorded time. The way through it::
+
+    bytes ─► driver ─► clock ─► detector ─┐
+    packets ──────────────────► detector ─┤► sequence ─► site ─► plan ─► arbiter ─► siren driver
+    readings ─────────────────► scales  ──┘
+
+The shell (``gateway.core.shell``) and the replay (``gateway.drill.replay``) drive it with
+:meth:`Core.bytes`, :meth:`Core.packets`, :meth:`Core.readings` and :meth:`Core.tick`, and drain
+:meth:`Core.to_send` (bytes by port), :meth:`Core.published` (events) and :meth:`Core.data`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway.clock import SampleClock
+from gateway.core.arbiter import Arbiter, Request
+from gateway.core.arming import Arming, Mode
+from gateway.core.compiled import Compiled, Sensor, Siren
+from gateway.core.health import HealthBook
+from gateway.core.sequence import Sequencer
+from gateway.detect import SeismicDetector, sensor_of
+from gateway.detect.coincidence import SiteCoincidence
+from gateway.detect.scale import Evaluator, make
+from gateway.drivers import load_object
+from gateway.events import (
+    NS,
+    Alert,
+    Candidate,
+    Coincidence,
+    Decision,
+    Diagnostic,
+    Event,
+    GroundMotion,
+    LevelChange,
+    Onset,
+    Packet,
+    Phase,
+    Quality,
+    Reading,
+    Scans,
+    SirenState,
+)
+from gateway.plan.lifecycle import Lifecycle
+
+_BAD = frozenset({"flat", "dead", "clipped", "noise", "invalid"})
+"""Kinds of bad data for which a channel loses its vote until it recovers."""
+
+
+class _Chain:
+    """What belongs to one sensor: its driver, and when it was last heard."""
+
+    def __init__(self, sensor: Sensor) -> None:
+        self.sensor = sensor
+        self.driver = (
+            load_object(sensor.driver)(sensor.options, sensor.name) if sensor.driver else None
+        )
+        self.heard_ns: int | None = None
+        self.silent_after_ns = round(sensor.silent_after_s * NS)
+
+    def silence_deadline(self) -> int | None:
+        return None if self.heard_ns is None else self.heard_ns + self.silent_after_ns
+
+
+class _Seismic(_Chain):
+    """A digitiser: its sample clock and detector."""
+
+    def __init__(self, sensor: Sensor, config: Compiled) -> None:
+        super().__init__(sensor)
+        self.clock = SampleClock(sensor.rate_hz)
+        self.channels = tuple(channel.id for channel in sensor.channels)
+        self.detector = SeismicDetector(
+            self.channels,
+            sensor.rate_hz,
+            config.seismic,
+            sensitivities=[channel.sensitivity for channel in sensor.channels],
+        )
+        self.upto_ns = 0
+        self._offsets: tuple[int, ...] = ()
+
+    def process(self, packet: Packet) -> list[Decision]:
+        """Decisions of a packet, with each channel's own offset put back into its times."""
+        decisions = self.detector.process(packet.samples, packet.start_ns)
+        columns = packet.samples.shape[1]
+        self.upto_ns = packet.start_ns + round((columns - 1) * NS / packet.rate_hz)
+        if any(packet.offsets_ns):
+            offsets = dict(zip(self.channels, packet.offsets_ns, strict=True))
+            decisions = [_shifted(decision, offsets) for decision in decisions]
+            self.upto_ns -= round(NS / packet.rate_hz)
+        return decisions
+
+
+class _Scalar(_Chain):
+    """A gauge: the scales that its quantities feed."""
+
+    def __init__(self, sensor: Sensor, config: Compiled) -> None:
+        super().__init__(sensor)
+        self.evaluators: list[Evaluator] = [make(scale, sensor.name) for scale in config.scales]
+        self.latest: dict[str, Reading] = {}
+
+
+def _shifted(decision: Decision, offsets: Mapping[str, int]) -> Decision:
+    shift = offsets.get(getattr(decision, "channel", ""), 0)
+    if not shift:
+        return decision
+    if isinstance(decision, Onset):
+        return replace(
+            decision,
+            time_ns=decision.time_ns + shift,
+            declared_ns=decision.declared_ns + shift,
+        )
+    return replace(decision, time_ns=decision.time_ns + shift)  # type: ignore[call-arg]  # all have it
+
+
+class _Sirens:
+    """The sirens of one port: their driver and one arbiter each."""
+
+    def __init__(self, sirens: Sequence[Siren], config: Compiled) -> None:
+        first = sirens[0]
+        self.path = first.port.path if first.port else ""
+        self.driver = load_object(first.driver)(
+            first.options, {siren.name: siren.unit for siren in sirens}
+        )
+        patterns = {pattern.name: pattern for pattern in config.patterns}
+        self.arbiters = {
+            siren.name: Arbiter(
+                config.station.id, siren.name, patterns, siren.max_on_s, siren.max_hour_s
+            )
+            for siren in sirens
+        }
+
+
+class Core:
+    """Everything that one station decides.
+
+    Args:
+        config: the compiled configuration.
+        t: time now on the core's clock, ns.
+        live: the daemon; decisions act at once. Otherwise (replay) they wait until every sensor
+            has been read past their time, and act at their own time.
+    """
+
+    def __init__(self, config: Compiled, t: int = 0, *, live: bool = True) -> None:
+        self.config = config
+        self._live = live
+        self._t = t
+        self._utc_offset_ns = 0
+        self._seismic: dict[str, _Seismic] = {}
+        self._scalar: dict[str, _Scalar] = {}
+        self._by_port: dict[str, _Chain] = {}
+        for sensor in config.sensors:
+            self._add_sensor(sensor)
+        self._sirens: dict[str, _Sirens] = {}
+        self._add_sirens(config)
+        self._arbiters = {
+            name: arbiter
+            for group in self._sirens.values()
+            for name, arbiter in group.arbiters.items()
+        }
+        self._sequence = Sequencer(() if live else tuple(s.name for s in config.sensors))
+        self._health = HealthBook()
+        self._lifecycle = Lifecycle(config.station.id, config.station.name, config.plans)
+        self._arming = Arming()
+        self._site = self._make_site()
+        self._last_coincidence: Coincidence | None = None
+        self._send: dict[str, bytearray] = {}
+        self._published: list[tuple[Event, int]] = []
+        self._data: list[Packet | Reading] = []
+        self.candidates: list[Candidate] | None = None
+        """Set to a list to have the candidates kept, for coincidence over several stations."""
+        self._take_siren_output(t)
+
+    def _add_sensor(self, sensor: Sensor) -> None:
+        chain: _Chain
+        if sensor.kind == "seismic":
+            chain = self._seismic[sensor.name] = _Seismic(sensor, self.config)
+        else:
+            chain = self._scalar[sensor.name] = _Scalar(sensor, self.config)
+        self._by_port[sensor.port.path] = chain
+
+    def _add_sirens(self, config: Compiled) -> None:
+        ports: dict[str, list[Siren]] = {}
+        for siren in config.sirens:
+            ports.setdefault(siren.port.path if siren.port else siren.name, []).append(siren)
+        for key, sirens in ports.items():
+            self._sirens[key] = _Sirens(sirens, config)
+
+    def _make_site(self) -> SiteCoincidence:
+        channels = [c for chain in self._seismic.values() for c in chain.channels]
+        return SiteCoincidence(
+            f"{self.config.station.network}.{self.config.station.code}",
+            {channel: sensor_of(channel) for channel in channels},
+        )
+
+    # -- inputs ----------------------------------------------------------------------------------
+
+    def set_utc_offset(self, offset_ns: int) -> None:
+        """UTC minus the core's clock. It changes stated times, never a decision."""
+        self._utc_offset_ns = offset_ns
+
+    def opened(self, port: str, t: int) -> None:
+        """A port was opened, or opened again."""
+        self._t = max(self._t, t)
+        if port in self._sirens:
+            group = self._sirens[port]
+            group.driver.opened(t)
+            self._publish(self._health.clear(_names(group), "port", t, "open"))
+            self._collect(group, t)
+        elif port in self._by_port:
+            chain = self._by_port[port]
+            chain.driver.opened(t)
+            chain.heard_ns = t
+            self._publish(self._health.clear(chain.sensor.name, "port", t, "open"))
+            self._drain(port, chain.driver)
+
+    def lost(self, port: str, t: int, reason: str) -> None:
+        """A port is not there, or went away; the reason says what to do."""
+        self._t = max(self._t, t)
+        if port in self._sirens:
+            name = _names(self._sirens[port])
+        else:
+            chain = self._by_port[port]
+            chain.heard_ns = None
+            name = chain.sensor.name
+            self._publish(self._health.clear(name, "silent", t, "the port itself is lost"))
+        self._publish(self._health.condition(name, "port", t, reason, "failed"))
+
+    def bytes(self, port: str, data: bytes, t: int) -> None:
+        """Bytes that were read from a port at ``t``."""
+        self._t = max(self._t, t)
+        group = self._sirens.get(port)
+        if group is not None:
+            self._siren_answers(group, group.driver.feed(data, t), t)
+            self._collect(group, t)
+            return
+        chain = self._by_port[port]
+        self._take(chain, chain.driver.feed(data, t), t)
+        self._drain(port, chain.driver)
+
+    def packets(self, sensor: str, packets: Iterable[Packet], t: int) -> None:
+        """Samples already placed in time: a waveform replay's entrance."""
+        self._t = max(self._t, t)
+        chain = self._seismic[sensor]
+        for packet in packets:
+            chain.heard_ns = t
+            self._data.append(packet)
+            self._decide(chain.process(packet), sensor, chain.upto_ns)
+
+    def readings(self, sensor: str, readings: Iterable[Reading], t: int) -> None:
+        """Readings already placed in time: a CSV replay's entrance."""
+        chain = self._scalar[sensor]
+        for reading in readings:
+            self._measure(chain, reading)
+        self._t = max(self._t, t)
+
+    def ended(self, sensor: str) -> None:
+        """A replayed sensor gives no more."""
+        self._act(self._sequence.ended(sensor))
+
+    def tick(self, t: int) -> None:
+        """Time has come to ``t``."""
+        self._t = max(self._t, t)
+        for port, chain in self._by_port.items():
+            if chain.driver is not None and _due(chain.driver.next_deadline(), t):
+                self._take(chain, chain.driver.tick(t), t)
+                self._drain(port, chain.driver)
+            if _due(chain.silence_deadline(), t) and self._live:
+                self._fall_silent(chain, t)
+        if self._live:
+            for scalar in self._scalar.values():
+                for evaluator in scalar.evaluators:
+                    if _due(evaluator.next_deadline(), t):
+                        self._decide(evaluator.tick(t), scalar.sensor.name, t)
+        for group in self._sirens.values():
+            if _due(group.driver.next_deadline(), t):
+                self._siren_answers(group, group.driver.tick(t), t)
+        mark = self._sequence.watermark
+        self._advance(t if mark is None else min(t, mark))
+        self._publish(self._health.tick(t))
+        self._collect_all(t)
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`tick` is next wanted."""
+        times = [
+            self._health.next_deadline(),
+            self._lifecycle.next_deadline(),
+            self._arming.until_ns,
+        ]
+        for chain in self._by_port.values():
+            times.append(chain.silence_deadline())
+            if chain.driver is not None:
+                times.append(chain.driver.next_deadline())
+        for scalar in self._scalar.values():
+            times += [evaluator.next_deadline() for evaluator in scalar.evaluators]
+        for group in self._sirens.values():
+            times.append(group.driver.next_deadline())
+            times += [arbiter.next_deadline() for arbiter in group.arbiters.values()]
+        return min((x for x in times if x is not None), default=None)
+
+    # -- from driver output to decisions ---------------------------------------------------------
+
+    def _take(self, chain: _Chain, found: Sequence[Scans | Reading | Diagnostic], t: int) -> None:
+        for item in found:
+            if isinstance(item, Diagnostic):
+                name = chain.sensor.name
+                self._publish(self._health.incident(name, item.kind, t, item.detail, item.count))
+                continue
+            if chain.heard_ns is None:
+                self._publish(self._health.clear(chain.sensor.name, "silent", t, "heard again"))
+            chain.heard_ns = t
+            if isinstance(item, Scans):
+                self._place(chain, item)
+            else:
+                self._measure(chain, item)
+
+    def _place(self, chain: _Chain, scans: Scans) -> None:
+        if not isinstance(chain, _Seismic):
+            return
+        for start_ns, samples in chain.clock.stamp(scans):
+            packet = Packet(chain.sensor.name, start_ns, chain.sensor.rate_hz, samples)
+            self._data.append(packet)
+            self._decide(chain.process(packet), chain.sensor.name, chain.upto_ns)
+
+    def _measure(self, chain: _Chain, reading: Reading) -> None:
+        if not isinstance(chain, _Scalar):
+            return
+        self._data.append(reading)
+        chain.latest[reading.quantity] = reading
+        for evaluator in chain.evaluators:
+            self._decide(evaluator.reading(reading), chain.sensor.name, reading.time_ns - 1)
+        self._decide([], chain.sensor.name, reading.time_ns)
+
+    def _fall_silent(self, chain: _Chain, t: int) -> None:
+        detail = f"nothing for {chain.sensor.silent_after_s:g} s; check its power and cable"
+        self._publish(self._health.condition(chain.sensor.name, "silent", t, detail, "failed"))
+        chain.heard_ns = None
+
+    # -- from decisions to sirens ----------------------------------------------------------------
+
+    def _decide(self, decisions: Sequence[Decision], stream: str, upto_ns: int) -> None:
+        due = self._sequence.add(list(decisions), stream, upto_ns)
+        if due:
+            self._act(due)
+
+    def _act(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            t = self._t if self._live else decision.decided_ns
+            self._advance(t)
+            match decision:
+                case Candidate() | Onset():
+                    self._vote(decision)
+                case Quality():
+                    self._weigh(decision)
+                    self._publish([decision])
+                case GroundMotion():
+                    if decision.whole_second or decision.final:
+                        self._publish([decision])
+                    self._shake(decision, t)
+                case LevelChange():
+                    self._publish([decision])
+                    self._alerts(
+                        self._lifecycle.level(decision, self._arming.status, self._utc_offset_ns), t
+                    )
+                case _:
+                    self._publish([decision])
+
+    def _vote(self, decision: Candidate | Onset) -> None:
+        if isinstance(decision, Onset):
+            self._publish([decision])
+        elif self.candidates is not None:
+            self.candidates.append(decision)
+        for coincidence in self._site.add(decision):
+            self._last_coincidence = coincidence
+            self._publish([coincidence])
+
+    def _weigh(self, quality: Quality) -> None:
+        if quality.kind in _BAD:
+            self._site.exclude(quality.channel)
+        elif quality.kind == "recovered":
+            self._site.include(quality.channel)
+
+    def _shake(self, motion: GroundMotion, t: int) -> None:
+        """Shaking counts once it is sustained and, with several sensors, seen by enough of them."""
+        if not motion.sustained:
+            return
+        votes, needed = 1, self._site.needed
+        if needed > 1:
+            last = self._last_coincidence
+            if last is None or last.time_ns < motion.since_ns - self._site.window_ns:
+                return
+            votes = last.votes
+        status, offset = self._arming.status, self._utc_offset_ns
+        self._alerts(self._lifecycle.shaking(motion, votes, status, offset), t)
+
+    def _alerts(self, alerts: list[Alert], t: int) -> None:
+        for alert in alerts:
+            self._publish([alert])
+            rule = self._lifecycle.rule(alert)
+            wanted = alert.phase in (Phase.alert, Phase.update) and rule and rule.pattern
+            for name, arbiter in self._arbiters.items():
+                if wanted and rule and (not rule.sirens or name in rule.sirens):
+                    arbiter.request(
+                        Request(alert.id, alert.status, alert.hazard, alert.level, rule.pattern, t),
+                        t,
+                    )
+                else:
+                    arbiter.withdraw(alert.id, t, f"alert {alert.phase}")
+                if alert.phase in (Phase.cancel, Phase.expire):
+                    arbiter.forget(alert.id)
+            self._collect_all(t)
+
+    def _advance(self, t: int) -> None:
+        """Everything of plan and sirens that is due by ``t``, each at its own time."""
+        while True:
+            times = [self._lifecycle.next_deadline(), self._arming.until_ns]
+            times += [arbiter.next_deadline() for arbiter in self._arbiters.values()]
+            due = min((x for x in times if x is not None), default=None)
+            if due is None or due > t:
+                return
+            if _due(self._arming.until_ns, due):
+                self.arm(Arming(by="time over"), due)
+            self._alerts(self._lifecycle.tick(due), due)
+            for arbiter in self._arbiters.values():
+                if _due(arbiter.next_deadline(), due):
+                    arbiter.tick(due)
+            self._collect_all(due)
+
+    # -- sirens ----------------------------------------------------------------------------------
+
+    def _collect_all(self, t: int) -> None:
+        for group in self._sirens.values():
+            self._collect(group, t)
+
+    def _collect(self, group: _Sirens, t: int) -> None:
+        for arbiter in group.arbiters.values():
+            for command in arbiter.commands():
+                if command.on:
+                    group.driver.sound(command.siren, command.until_ns, t)
+                else:
+                    group.driver.silence(command.siren, t)
+            self._publish(arbiter.actions())
+        self._drain(group.path, group.driver)
+
+    def _siren_answers(
+        self, group: _Sirens, found: Sequence[SirenState | Diagnostic], t: int
+    ) -> None:
+        for item in found:
+            if isinstance(item, Diagnostic):
+                name = _names(group)
+                self._publish(self._health.incident(name, item.kind, t, item.detail, item.count))
+                continue
+            arbiter = self._arbiters[item.siren]
+            if item.on is None or item.on == arbiter.on:
+                self._publish(self._health.clear(item.siren, "state", t, "as commanded"))
+            else:
+                is_on = "sounds and should not" if item.on else "should sound and does not"
+                self._publish(self._health.condition(item.siren, "state", t, is_on, "failed"))
+
+    def _take_siren_output(self, t: int) -> None:
+        for group in self._sirens.values():
+            if not group.path:
+                group.driver.opened(t)
+            self._collect(group, t)
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def arm(self, arming: Arming, t: int) -> None:
+        """Another arming mode from now on."""
+        if arming.mode is not self._arming.mode or arming.by != "time over":
+            kind = "arming"
+            if arming.mode is Mode.armed:
+                self._publish(self._health.clear("sirens", kind, t, f"armed by {arming.by}"))
+            else:
+                self._publish(
+                    self._health.condition("sirens", kind, t, f"{arming.mode} by {arming.by}")
+                )
+        self._arming = arming
+        for arbiter in self._arbiters.values():
+            arbiter.mute(t, arming.muted)
+        self._collect_all(t)
+
+    def siren_on(self, request: Request, sirens: Sequence[str], t: int) -> None:
+        """Sound a pattern by order. An empty ``sirens`` means all.
+
+        Raises:
+            ValueError: an unknown siren or pattern.
+        """
+        known = {pattern.name for pattern in self.config.patterns}
+        if request.pattern not in known:
+            raise ValueError(
+                f"no pattern {request.pattern!r}; there are {', '.join(sorted(known))}"
+            )
+        for arbiter in self._chosen(sirens):
+            arbiter.request(request, t)
+        self._collect_all(t)
+
+    def siren_off(self, sirens: Sequence[str], t: int, reason: str) -> None:
+        """Silence what sounds, until an alert's level rises or a new one begins.
+
+        Raises:
+            ValueError: an unknown siren.
+        """
+        for arbiter in self._chosen(sirens):
+            arbiter.silence(t, reason)
+        self._collect_all(t)
+
+    def _chosen(self, sirens: Sequence[str]) -> list[Arbiter]:
+        for name in sirens:
+            if name not in self._arbiters:
+                there = ", ".join(self._arbiters) or "none"
+                raise ValueError(f"no siren {name!r}; there are {there}")
+        return [self._arbiters[name] for name in sirens or self._arbiters]
+
+    def cancel(self, alert_id: str, t: int, reason: str) -> bool:
+        """End an alert by order; False if there is none of that id."""
+        alerts = self._lifecycle.cancel(alert_id, t, reason)
+        self._alerts(alerts, t)
+        return bool(alerts)
+
+    def note(self, component: str, kind: str, t: int, detail: str, *, wrong: bool) -> None:
+        """A condition of the shell's own (journal, clock, feed) begins or ends."""
+        if wrong:
+            self._publish(self._health.condition(component, kind, t, detail, "failed"))
+        else:
+            self._publish(self._health.clear(component, kind, t, detail))
+
+    def incident(self, component: str, kind: str, t: int, detail: str = "", count: int = 1) -> None:
+        """Something of the shell's own happened, such as a refused command."""
+        self._publish(self._health.incident(component, kind, t, detail, count))
+
+    # -- outputs ---------------------------------------------------------------------------------
+
+    def _drain(self, port: str, driver: Any) -> None:
+        if data := driver.to_send():
+            self._send.setdefault(port, bytearray()).extend(data)
+
+    def _publish(self, events: Iterable[Event]) -> None:
+        self._published.extend((event, self._utc_offset_ns) for event in events)
+
+    def to_send(self) -> dict[str, bytearray]:
+        """Bytes by port, each given once."""
+        drained, self._send = self._send, {}
+        return drained
+
+    def published(self) -> list[tuple[Event, int]]:
+        """Events with the UTC offset that held when they were decided, each given once."""
+        drained, self._published = self._published, []
+        return drained
+
+    def data(self) -> list[Packet | Reading]:
+        """Packets and readings that came in, each given once."""
+        drained, self._data = self._data, []
+        return drained
+
+    # -- state -----------------------------------------------------------------------------------
+
+    @property
+    def sounding(self) -> bool:
+        """Whether any siren serves an alert, so that time goes on mattering."""
+        return any(arbiter.serving for arbiter in self._arbiters.values())
+
+    @property
+    def alert_count(self) -> int:
+        return len(self._lifecycle.active)
+
+    @property
+    def arming(self) -> Arming:
+        return self._arming
+
+    def status(self) -> dict[str, Any]:
+        """What `gateway status` shows, as plain JSON types."""
+        t = self._t
+        return {
+            "station": self.config.station.id,
+            "arming": self._arming.state(t),
+            "sensors": {
+                name: {
+                    "kind": chain.sensor.kind,
+                    "port": chain.sensor.port.path,
+                    "age_s": None if chain.heard_ns is None else (t - chain.heard_ns) / NS,
+                    **(self._scalar[name].values(t) if name in self._scalar else {}),
+                }
+                for name, chain in ((c.sensor.name, c) for c in self._by_port.values())
+            },
+            "sirens": {
+                name: {
+                    "on": arbiter.on,
+                    "alert": arbiter.serving.alert if arbiter.serving else None,
+                    "pattern": arbiter.serving.pattern if arbiter.serving else None,
+                }
+                for name, arbiter in self._arbiters.items()
+            },
+            "alerts": self._lifecycle.state(),
+            "health": [
+                {"component": h.component, "kind": h.kind, "state": h.state, "detail": h.detail}
+                for h in self._health.open()
+            ],
+            "totals": self._health.totals(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What must survive this process, as plain JSON types."""
+        t = self._t
+        return {
+            "t": t,
+            "utc_offset_ns": self._utc_offset_ns,
+            "arming": self._arming.state(t),
+            "alerts": self._lifecycle.state(),
+            "sirens": {name: arbiter.state(t) for name, arbiter in self._arbiters.items()},
+            "scales": {
+                name: [evaluator.state() for evaluator in scalar.evaluators]
+                for name, scalar in self._scalar.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any], t: int, *, same_boot: bool) -> None:
+        """Take up what :meth:`state` gave before the last end of this process.
+
+        In the same boot, sirens whose deadline has not passed resume. After a reboot nothing
+        sounds: alerts are known as interrupted, arming goes on with the time it had left.
+        """
+        self._t = max(self._t, t)
+        try:
+            self.arm(Arming.restore(state.get("arming"), t), t)
+        except ValueError as error:
+            self._publish(self._health.condition("sirens", "arming_state", t, str(error), "failed"))
+        self._lifecycle.restore(state.get("alerts", []), t, same_boot=same_boot)
+        offset = self._utc_offset_ns
+        for name, saved in state.get("scales", {}).items():
+            scalar = self._scalar.get(name)
+            for evaluator, item in zip(scalar.evaluators if scalar else [], saved, strict=False):
+                evaluator.restore(item, t, offset)
+        if same_boot:
+            for name, saved in state.get("sirens", {}).items():
+                if name in self._arbiters:
+                    self._arbiters[name].restore(saved, t)
+        self._collect_all(t)
+
+
+def _due(deadline: int | None, t: int) -> bool:
+    return deadline is not None and deadline <= t
+
+
+def _names(group: _Sirens) -> str:
+    return "+".join(group.arbiters)
