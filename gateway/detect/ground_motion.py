@@ -64,15 +64,27 @@ or a step can't pass for shaking that lasts, while the shaking of a local earthq
 energy between 2 and 10 Hz.
 """
 
-_SUSTAINED_BINS = 5
+_LOCAL_SHARE = 0.25
+"""Of the rate, at most, for the upper corner: nearer to the Nyquist frequency it would ring on."""
+
+_SUSTAINED_BINS = 6
 _SUSTAINED_COMPONENTS = 2
+_COMPONENT_SHARE = 4.0
+"""The felt motion is a vector's; its second component may be this much smaller. P waves rise
+at 10–25° from the vertical, so that the horizontals hold a quarter of it or more."""
 _EVENNESS = 5.0
 """Largest over smallest 0.1-s peak of shaking that lasts. A sine at the band's lower corner
 reaches 1.7, its worst case; one jolt ringing in the filter exceeds 30 within half a second."""
 _OVER_NOISE = 4.0
-"""Over the pre-event RMS of its component; Gaussian noise has no five such bins in a row."""
+"""Over the pre-event RMS of its component; Gaussian noise has no six such bins in a row."""
 
 _P_WINDOW_BINS = 30
+_S_BINS = 5
+_S_OVER_P = 4.0
+_S_OVER_VERTICAL = 2.0
+"""S has come when over half a second the horizontals carry twice the amplitude of the largest P on
+the vertical (a source radiates S about five times as strongly as P), and more than the vertical
+does now."""
 _LEAST_PD_M = 0.0005
 _LEAST_DISPLACEMENT_SNR = 5.0
 
@@ -125,7 +137,7 @@ def motion_system(unit: str, rate_hz: float) -> StateSpace:
         raise ValueError(f"ground motion at {rate_hz} Hz: expected at least {LOWEST_RATE_HZ:g} Hz")
     top = NYQUIST_SHARE * rate_hz
     standard = butterworth(2, _STANDARD_BAND_HZ[0], min(_STANDARD_BAND_HZ[1], top), rate_hz)
-    local = butterworth(2, LOCAL_BAND_HZ[0], min(LOCAL_BAND_HZ[1], top), rate_hz)
+    local = butterworth(2, LOCAL_BAND_HZ[0], min(LOCAL_BAND_HZ[1], _LOCAL_SHARE * rate_hz), rate_hz)
     high_pass = butterworth(2, _DISPLACEMENT_CORNER_HZ, None, rate_hz)
     integrated_high_pass = _integrated(high_pass, rate_hz)
     if unit == "m/s**2":
@@ -254,7 +266,7 @@ class _History:
         if n > self._length:
             motion, live, n = motion[:, :, -self._length :], live[:, -self._length :], self._length
         if self._end + n > self._motion.shape[2]:
-            keep = min(self._end, self._length)
+            keep = min(self._end, self._length - n)
             self._motion[:, :, :keep] = self._motion[:, :, self._end - keep : self._end]
             self._live[:, :keep] = self._live[:, self._end - keep : self._end]
             self._end = keep
@@ -282,6 +294,7 @@ class _Bin:
     """What has been seen since the last grid time."""
 
     local_peak: Float
+    local_peak2: float = 0.0
     local_energy: float = 0.0
     vertical: float = 0.0
     horizontal: float = 0.0
@@ -328,6 +341,7 @@ class _Shaking:
     bins: deque[_Bin] = field(default_factory=lambda: deque(maxlen=_QUIET_BINS))
     current: _Bin = field(init=False)
     initials: list[_Initial] = field(default_factory=list)
+    p_energy: float = 0.0
 
     def __post_init__(self) -> None:
         self.current = self._new_bin()
@@ -367,6 +381,7 @@ class _Shaking:
         self.cav += np.abs(motion[ACCELERATION]).sum(axis=1) / self.rate_hz
         now = self.current
         np.maximum(now.local_peak, np.abs(motion[LOCAL]).max(axis=1), out=now.local_peak)
+        now.local_peak2 = max(now.local_peak2, float(vector[LOCAL]))
         now.local_energy += float(power[LOCAL].sum())
         now.samples += motion.shape[2]
         if self.vertical is None:
@@ -395,15 +410,30 @@ class _Shaking:
         self.over = self.grid >= _LONGEST_BINS or self._is_quiet()
 
     def _lasts(self) -> bool:
+        """Felt shaking has gone on for half a second, on two components or more, without a jolt."""
         if len(self.bins) < _SUSTAINED_BINS:
             return False
-        peaks = np.array([b.local_peak for b in islice(reversed(self.bins), _SUSTAINED_BINS)])
-        least = np.maximum(intensity.FELT_PGA_MPS2, _OVER_NOISE * self.noise.local)
+        window = list(islice(reversed(self.bins), _SUSTAINED_BINS))
+        if min(b.local_peak2 for b in window) < intensity.FELT_PGA_MPS2**2:
+            return False
+        peaks = np.array([b.local_peak for b in window])
+        least = np.maximum(
+            intensity.FELT_PGA_MPS2 / _COMPONENT_SHARE, _OVER_NOISE * self.noise.local
+        )
         least = np.maximum(least, peaks.max(axis=0) / _EVENNESS)
         return int((peaks.min(axis=0) >= least).sum()) >= _SUSTAINED_COMPONENTS
 
     def _s_began(self) -> int | None:
-        return None
+        """The grid time before which the S wave came, once it has come."""
+        if len(self.bins) < _S_BINS or self.vertical is None or not self.horizontal:
+            return None
+        window = list(islice(reversed(self.bins), _S_BINS))
+        vertical = sum(b.vertical for b in window)
+        horizontal = sum(b.horizontal for b in window)
+        self.p_energy = max(self.p_energy, vertical)
+        if horizontal < max(_S_OVER_P * self.p_energy, _S_OVER_VERTICAL * vertical):
+            return None
+        return max(0, len(self.initials) - 1 - _S_BINS)
 
     def _is_quiet(self) -> bool:
         if len(self.bins) < _QUIET_BINS:
