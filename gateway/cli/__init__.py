@@ -76,7 +76,7 @@ class _Commands(TyperGroup):
         """What ``--help`` needs to list a command: its name and its one line."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name], rich_markup_mode=None)
+        return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name], rich_markup_mode=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -127,4 +127,11 @@ def main() -> None:
         sys.exit(output.FAULT)
     except OSError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  the command's own output
+        sys.exit(output.FAULT)
+    except ValueError as error:
+        # Only a command that reads the configuration has imported what this one would be.
+        config = sys.modules.get("gateway.config")
+        if config is None or not isinstance(error, config.ConfigError):
+            raise
+        print(error, file=sys.stderr)  # noqa: T201  the command's own output
         sys.exit(output.FAULT)

@@ -1,0 +1,263 @@
+"""From gateway.toml, profiles, plans and scales to what the core loads, or to every fault."""
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from gateway.config import models, profiles
+from gateway.config.devices import Devices
+from gateway.config.environment import overrides
+from gateway.config.faults import ConfigError, Fault, parse_key
+from gateway.config.findings import Findings
+from gateway.config.models import Configuration
+from gateway.config.plans import Found, check_plans, read_plans, read_scales
+from gateway.config.source import read
+from gateway.config.validate import elements, sound, validate
+from gateway.core.compiled import Compiled, Sensor, Siren, Site, Station
+from gateway.detect.scale import Scale
+from gateway.detect.settings import SeismicSettings
+from gateway.siren import BUILT_IN as SIRENS
+
+RUN = Path("/run/gateway")
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A configuration that was looked at. ``compiled`` is None where there are errors."""
+
+    path: Path
+    configuration: Configuration | None
+    compiled: Compiled | None
+    faults: tuple[Fault, ...]
+
+    @property
+    def errors(self) -> list[Fault]:
+        """What keeps it from being used."""
+        return [fault for fault in self.faults if fault.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Fault]:
+        """What the gateway can live with."""
+        return [fault for fault in self.faults if fault.severity == "warning"]
+
+
+def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
+    """Read gateway.toml and everything that it names, and find every fault at once.
+
+    Args:
+        path: gateway.toml. The station's own profiles, plans and scales are in the folders
+            ``profiles``, ``plans`` and ``scales`` beside it, unless it names others.
+        run: where bridged ports are served.
+        today: the date by which plans are judged; today (UTC) if None.
+    """
+    try:
+        source = read(path)
+    except ConfigError as error:
+        return Checked(path, None, None, error.faults)
+    environment = overrides(Configuration)
+    findings = Findings(source, environment.variables)
+    findings.add(environment.faults)
+    whole, faults = validate(Configuration, source, environment.variables)
+    findings.add(faults)
+
+    # Each table that is sound by itself is looked at further, so that no fault hides another.
+    def table(model: type[_Model], *names: str) -> _Model | None:
+        part: Any = whole if whole is not None else source.data
+        for name in names:
+            part = part.get(name, {}) if isinstance(part, dict) else getattr(part, name, {})
+        return part if isinstance(part, model) else sound(model, part)
+
+    devices = Devices(findings, profiles.folders(path), run)
+    sensors = devices.sensors(
+        elements(models.Sensor, source, "sensor"), table(models.Station, "station")
+    )
+    sirens = devices.sirens(elements(models.Siren, source, "siren"))
+    devices.check_core_imports()
+    if (seismic := table(models.Seismic, "detect", "seismic")) is not None:
+        _check_seismic(findings, seismic, sensors)
+    if (uplink := table(models.Uplink, "uplink")) is not None:
+        _check_uplink(findings, uplink)
+    commands = table(models.Commands, "commands")
+    keys = _read_keys(findings, commands.keys) if commands is not None else {}
+    plans = table(models.Plans, "plans")
+    found = read_plans(findings.folder("plans", plans.directory if plans else None))
+    findings.add(found.faults)
+    sounding = {siren.name: siren.max_on_s for siren in sirens}
+    if len(sirens) == len(source.data.get("siren", [])):
+        findings.add(check_plans(found, sounding, today or datetime.now(UTC).date()))
+    scales = _scales(findings, table(models.Scales, "scales"))
+
+    faults = sorted(findings.faults, key=lambda f: (f.file != str(path), f.file, f.line or 0))
+    if whole is None or any(fault.severity == "error" for fault in faults):
+        return Checked(path, whole, None, tuple(faults))
+    station = whole.station.model_dump()
+    compiled = Compiled(
+        station=Station(**{**station, "name": station["name"] or station["id"]}),
+        sensors=tuple(sensors),
+        sirens=tuple(sirens),
+        site=Site(**whole.site.model_dump()),
+        seismic=SeismicSettings(**whole.detect.seismic.model_dump()),
+        scales=tuple(scales),
+        plans=tuple(found.plans.values()),
+        patterns=tuple(found.patterns.values()),
+        keys=keys,
+        groups=tuple(whole.commands.groups),
+        source=str(path.absolute()),
+    )
+    return Checked(path, whole, compiled, tuple(faults))
+
+
+def compile_config(path: Path, *, run: Path = RUN) -> Compiled:
+    """The compiled form of a gateway.toml.
+
+    Raises:
+        ConfigError: with every fault in it.
+    """
+    checked = check(path, run=run)
+    if checked.compiled is None:
+        raise ConfigError(checked.errors)
+    return checked.compiled
+
+
+def load(path: Path) -> Configuration:
+    """gateway.toml by itself, environment included, for those who need no devices and plans.
+
+    Relative paths in it start where the file is.
+
+    Raises:
+        ConfigError: with every fault in it.
+    """
+    source = read(path)
+    environment = overrides(Configuration)
+    configuration, faults = validate(Configuration, source, environment.variables)
+    if configuration is None or environment.faults:
+        raise ConfigError([*environment.faults, *faults])
+    return configuration
+
+
+@cache
+def _shipped() -> tuple[Found, tuple[Scale, ...]]:
+    found = read_plans()
+    scales, faults = read_scales(
+        models.Scales().in_force, None, lambda key, text: Fault("shipped", None, key, text)
+    )
+    if found.faults or faults:
+        raise ConfigError([*found.faults, *faults])
+    return found, tuple(scales)
+
+
+def default_compiled(
+    network: str,
+    code: str,
+    sensors: Iterable[Sensor] = (),
+    *,
+    seismic: SeismicSettings | None = None,
+) -> Compiled:
+    """A site that nobody configured: the shipped plans and scales, and a virtual siren.
+
+    Args:
+        network: FDSN network code.
+        code: FDSN station code.
+        sensors: what it has; a sensor with an empty ``driver`` is fed from a file.
+        seismic: settings of the detector; the defaults if None.
+    """
+    found, scales = _shipped()
+    name = f"{network}.{code}"
+    return Compiled(
+        station=Station(id=name, name=name, city="replay", network=network, code=code),
+        sensors=tuple(sensors),
+        sirens=(Siren(name="virtual", port=None, driver=SIRENS["virtual"]),),
+        seismic=seismic or SeismicSettings(),
+        scales=scales,
+        plans=tuple(found.plans.values()),
+        patterns=tuple(found.patterns.values()),
+        source="default",
+    )
+
+
+def _check_seismic(findings: Findings, given: models.Seismic, sensors: Iterable[Sensor]) -> None:
+    """What the detector's keys must be to each other, and to the rates that there are."""
+    rates = {s.name: s.rate_hz for s in sensors if s.kind == "seismic" and s.rate_hz > 0}
+
+    def error(name: str, text: str) -> None:
+        findings.error(("detect", "seismic", name), text)
+
+    for name in ("band_hz", "candidate_band_hz"):
+        low, high = getattr(given, name)
+        if not 0 < low < high:
+            error(name, f"{[low, high]}; expected 0 < lower corner < upper corner (Hz)")
+        if name not in given.model_fields_set:
+            continue  # the default follows the rate
+        for sensor, rate_hz in rates.items():
+            if high > (most := 0.45 * rate_hz):
+                text = f"upper corner {high:g} Hz; expected at most {most:g} Hz"
+                error(name, f"{text}, 0.45 × the {rate_hz:g} Hz of sensor {sensor!r}")
+    if given.trigger_off >= given.trigger_on:
+        text = f"{given.trigger_off:g}; expected less than trigger_on, {given.trigger_on:g}"
+        error("trigger_off", text)
+    if given.sta_s >= given.lta_s:
+        error("sta_s", f"{given.sta_s:g}; expected less than lta_s, {given.lta_s:g}")
+
+
+def _check_uplink(findings: Findings, given: models.Uplink) -> None:
+    """What does not stop the core: files of the uplink may come after this check."""
+    for table, service in (("mqtt", given.mqtt), ("influx", given.influx)):
+        for name, value in service or ():
+            if not name.endswith("_file") or value is None:
+                continue
+            path = findings.path(value)
+            with suppress(OSError):
+                if not path.exists():
+                    findings.warn(("uplink", table, name), f"{path} is not there")
+                elif name in _PRIVATE and path.stat().st_mode & 0o007:
+                    text = f"everybody may read {path}; expected only the service: chmod o= {path}"
+                    findings.warn(("uplink", table, name), text)
+    if (mqtt := given.mqtt) is None:
+        return
+    if (mqtt.certificate_file is None) != (mqtt.key_file is None):
+        given_one, other = ("certificate_file", "key_file")[:: -1 if mqtt.key_file else 1]
+        findings.error(("uplink", "mqtt", given_one), f"given without {other}; expected both")
+    if mqtt.url.startswith("mqtt:"):
+        text = f"{mqtt.url!r} is not encrypted; expected mqtts://"
+        findings.warn(("uplink", "mqtt", "url"), text)
+
+
+_PRIVATE = ("password_file", "key_file", "token_file")
+
+
+def _read_keys(findings: Findings, given: dict[str, str]) -> dict[str, str]:
+    """Public keys, 64 hexadecimal digits each, from the table or from the files that it names."""
+    expected = "64 hexadecimal digits of an Ed25519 public key, or the path of a file of them"
+    keys = {}
+    for name, value in given.items():
+        digits = value
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+            try:
+                digits = findings.path(Path(value)).read_text().strip()
+            except (OSError, ValueError):
+                digits = ""
+        if re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+            keys[name] = digits.lower()
+        else:
+            findings.error(("commands", "keys", name), f"{value!r}; expected {expected}")
+    return keys
+
+
+def _scales(findings: Findings, given: models.Scales | None) -> list[Scale]:
+    if given is None:
+        return []
+    own = findings.folder("scales", given.directory)
+    scales, faults = read_scales(
+        given.in_force, own, lambda key, text: findings.at(parse_key(key), text)
+    )
+    findings.add(faults)
+    return scales
