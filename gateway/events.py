@@ -370,6 +370,38 @@ class Reply:
         return self.time_ns
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of a signed command. ``command`` is its id, empty where that can't be trusted."""
+
+    command: str
+    key: str
+    action: str
+    outcome: Literal["accepted", "refused", "fired", "failed"]
+    time_ns: int
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class ArmingChange:
+    """Whether the sirens may sound from now on. ``left_s`` is for how long; None: until changed."""
+
+    mode: Literal["armed", "silent", "exercise", "disarmed"]
+    time_ns: int
+    by: str = ""
+    left_s: float | None = None
+    sound: Literal["silent", "chirp", "full"] = "full"
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
 Event = (
     Onset
     | Rejected
