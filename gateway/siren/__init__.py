@@ -29,7 +29,7 @@ class SirenDriver(Protocol):
 
     simulator: ClassVar[type[Simulator] | None]
     pulse_s: float | None
-    """Length of the device's own timed pulse; None where the device cannot time itself."""
+    """How long after the last command the device falls silent by itself; None where not assured."""
 
     def opened(self, t: int) -> None:
         """The port was opened, or opened again: state unknown until read back."""
