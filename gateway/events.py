@@ -371,23 +371,6 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What became of a signed command. ``command`` is its id, empty where that can't be trusted."""
-
-    command: str
-    key: str
-    action: str
-    outcome: Literal["accepted", "refused", "fired", "failed"]
-    time_ns: int
-    reason: str = ""
-    detail: str = ""
-
-    @property
-    def decided_ns(self) -> int:
-        return self.time_ns
-
-
-@dataclass(frozen=True, slots=True)
 class ArmingChange:
     """Whether the sirens may sound from now on. ``left_s`` is for how long; None: until changed."""
 
@@ -413,6 +396,7 @@ Event = (
     | SirenAction
     | Health
     | Reply
+    | ArmingChange
 )
 """The union of those that are published."""
 
@@ -430,6 +414,7 @@ TYPE_NAMES: dict[type, str] = {
     SirenAction: "siren",
     Health: "health",
     Reply: "reply",
+    ArmingChange: "arming",
 }
 
 _DECIMALS = {
