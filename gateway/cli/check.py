@@ -11,6 +11,7 @@ from gateway.cli.options import CONFIG, RUN, AsJson, ConfigFile, RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from gateway.config import Checked, Fault
     from gateway.core.compiled import Compiled
@@ -35,6 +36,17 @@ def check(config: ConfigFile = CONFIG, run: RunDir = RUN, as_json: AsJson = Fals
         output.say(_verdict(checked))
     if checked.errors:
         raise typer.Exit(output.FAULT)
+
+
+def compiled_or_fail(config: "Path", run: "Path" = RUN) -> "Compiled":
+    """The compiled form of a gateway.toml, for commands that run on it; else leave with 1."""
+    from gateway import config as configuration
+
+    checked = configuration.check(config, run=run)
+    print_faults(checked.faults)
+    if checked.compiled is None:
+        raise typer.Exit(output.FAULT)
+    return checked.compiled
 
 
 def print_faults(faults: "Iterable[Fault]") -> None:

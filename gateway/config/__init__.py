@@ -5,7 +5,7 @@ and where there is no fault installs the compiled form that the core loads (:fun
 the command line and the uplink import this package.
 """
 
-from gateway.config.compile import Checked, check, compile_config, default_compiled, load
+from gateway.config.compile import Checked, check, compile_config, load
 from gateway.config.faults import ConfigError, Fault
 from gateway.config.install import install
 from gateway.config.models import Configuration
@@ -17,7 +17,6 @@ __all__ = [
     "Fault",
     "check",
     "compile_config",
-    "default_compiled",
     "install",
     "load",
 ]

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,13 +16,12 @@ from gateway.config.environment import overrides
 from gateway.config.faults import ConfigError, Fault, parse_key
 from gateway.config.findings import Findings
 from gateway.config.models import Configuration
-from gateway.config.plans import Found, check_plans, read_plans, read_scales
+from gateway.config.plans import check_plans, read_plans, read_scales
 from gateway.config.source import read
 from gateway.config.validate import elements, sound, validate
-from gateway.core.compiled import Compiled, Sensor, Siren, Site, Station
+from gateway.core.compiled import Compiled, Sensor, Site, Station
 from gateway.detect.scale import Scale
 from gateway.detect.settings import SeismicSettings
-from gateway.siren import BUILT_IN as SIRENS
 
 RUN = Path("/run/gateway")
 
@@ -142,46 +140,6 @@ def load(path: Path) -> Configuration:
     if configuration is None or environment.faults:
         raise ConfigError([*environment.faults, *faults])
     return configuration
-
-
-@cache
-def _shipped() -> tuple[Found, tuple[Scale, ...]]:
-    found = read_plans()
-    scales, faults = read_scales(
-        models.Scales().in_force, None, lambda key, text: Fault("shipped", None, key, text)
-    )
-    if found.faults or faults:
-        raise ConfigError([*found.faults, *faults])
-    return found, tuple(scales)
-
-
-def default_compiled(
-    network: str,
-    code: str,
-    sensors: Iterable[Sensor] = (),
-    *,
-    seismic: SeismicSettings | None = None,
-) -> Compiled:
-    """A site that nobody configured: the shipped plans and scales, and a virtual siren.
-
-    Args:
-        network: FDSN network code.
-        code: FDSN station code.
-        sensors: what it has; a sensor with an empty ``driver`` is fed from a file.
-        seismic: settings of the detector; the defaults if None.
-    """
-    found, scales = _shipped()
-    name = f"{network}.{code}"
-    return Compiled(
-        station=Station(id=name, name=name, city="replay", network=network, code=code),
-        sensors=tuple(sensors),
-        sirens=(Siren(name="virtual", port=None, driver=SIRENS["virtual"]),),
-        seismic=seismic or SeismicSettings(),
-        scales=scales,
-        plans=tuple(found.plans.values()),
-        patterns=tuple(found.patterns.values()),
-        source="default",
-    )
 
 
 def _check_seismic(findings: Findings, given: models.Seismic, sensors: Iterable[Sensor]) -> None:
