@@ -29,7 +29,8 @@ class Driver(Protocol):
 
     A class is made with ``(options=None, sensor="")``; ``options`` is the ``[driver]`` table of a
     profile, every key of which has a default. ``__init__`` raises ValueError naming the key, what
-    was seen and what is allowed.
+    was seen and what is allowed. A seismic driver also has ``rate_hz`` and ``channels``, as its
+    options make them.
     """
 
     kind: ClassVar[str]
@@ -54,7 +55,7 @@ class Driver(Protocol):
 
 
 class Source(Protocol):
-    """What a simulated sensor measures."""
+    """What a simulated sensor measures, from the moment on at which it is first asked for data."""
 
     rate_hz: float
 
@@ -62,7 +63,7 @@ class Source(Protocol):
         """Counts, shape (channels, count), from sample ``first`` on."""
 
     def total_micro(self, t: int) -> int:
-        """Running total of a gauge at time ``t`` in millionths of its unit."""
+        """Running total of a gauge ``t`` ns after the start, in millionths of its unit."""
 
 
 @runtime_checkable
