@@ -1,0 +1,233 @@
+"""What comes before detection: columns put in order, holes bridged or stated, bad channels named.
+
+:class:`Intake` turns packets as they come (late, doubled, with missing samples) into runs of
+columns that follow one another and hold numbers alone. :class:`ChannelHealth` looks at each whole
+second of raw samples for what a broken channel looks like.
+
+================  ==============================================================================
+``gap``           more than 0.1 s missing; that row's detection begins anew afterwards
+``overlap``       columns that were seen before; dropped
+``invalid``       a sample that is no possible reading; taken as missing
+``flat``          the same value for 5 s
+``clipped``       three or more samples in a row at one end of the range
+``dead``          missing or flat for a minute
+``recovered``     the channel is good again
+================  ==============================================================================
+
+Each is stated once when it begins. What cannot end, an overlap say, is stated at most once a minute
+with what has been counted since.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.detect.filters import Float
+from gateway.events import NS, Quality
+
+BRIDGE_S = 0.1
+_IMPOSSIBLE = 1e15
+"""No digitiser has 50 bits; beyond this an energy would soon overflow."""
+_REPEAT_S = 60.0
+_JITTER_NS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Columns without a hole. ``fresh`` and ``lost`` are the rows that begin and end before it."""
+
+    first: int
+    columns: Float
+    fresh: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+
+
+class Intake:
+    """Order and completeness of one digitiser's packets.
+
+    Runs of missing samples of at most 0.1 s are bridged by a straight line. All rows wait for the
+    sample that ends such a hole: at most 0.1 s, and only while a row has one.
+    """
+
+    def __init__(self, channels: Sequence[str], rate_hz: float) -> None:
+        self._channels = tuple(channels)
+        self._rate_hz = rate_hz
+        self._step_ns = NS / rate_hz
+        self._bridge = int(BRIDGE_S * rate_hz + 1e-6)
+        rows = len(self._channels)
+        self.live: NDArray[np.bool_] = np.zeros(rows, dtype=bool)
+        self._seen = np.zeros(rows, dtype=bool)
+        self._value = np.zeros(rows)
+        self._missing_since_ns = [0] * rows
+        self._invalid = [False] * rows
+        self._pending: Float = np.empty((rows, 0))
+        self._passed = 0
+        self._anchor_ns: int | None = None
+        self._anchor = 0
+        self._overlap_ns = 0
+        self._overlap_count = 0
+        self._refused = False
+
+    def time_ns(self, index: int) -> int:
+        """Time of a column, counted from the detector's first."""
+        return (self._anchor_ns or 0) + round((index - self._anchor) * self._step_ns)
+
+    def take(self, samples: object, start_ns: int) -> tuple[list[Run], list[Quality]]:
+        """The runs that ``samples`` completes, and what is to be said of them."""
+        array = self._checked(samples)
+        if isinstance(array, str):
+            return [], self._refuse(array, start_ns)
+        self._refused = False
+        said: list[Quality] = []
+        arrived = self._passed + self._pending.shape[1]
+        if self._anchor_ns is None:
+            self._anchor_ns, self._anchor = start_ns, arrived
+        ahead = round((start_ns - self.time_ns(arrived)) / self._step_ns)
+        if ahead < 0:
+            said += self._overlap(min(-ahead, array.shape[1]), start_ns)
+            start_ns += round(-ahead * self._step_ns)
+            array = array[:, -ahead:]
+            if not array.shape[1]:
+                return [], said
+            ahead = 0
+        runs: list[Run] = []
+        if ahead > 0:
+            hole = min(ahead, self._bridge + 1)
+            missing = np.full((len(array), hole), np.nan)
+            more, words = self._complete(missing)
+            runs += more
+            said += words
+            arrived += hole
+        if ahead > self._bridge or abs(start_ns - self.time_ns(arrived)) > _JITTER_NS:
+            self._anchor_ns, self._anchor = start_ns, arrived
+        if (
+            not self._pending.shape[1]
+            and self.live.all()
+            and not any(self._invalid)
+            and (array.dtype == np.int32 or abs(float(array.sum())) < _IMPOSSIBLE)
+        ):
+            run = Run(self._passed, array.astype(np.float64, copy=False))
+            self._passed += array.shape[1]
+            self._value = run.columns[:, -1]
+            return [*runs, run], said
+        more, words = self._complete(self._possible(array, arrived, said))
+        return runs + more, said + words
+
+    def _checked(self, samples: object) -> NDArray[np.int32] | Float | str:
+        """The samples as an array to work on, or what is wrong with them."""
+        array = np.asarray(samples)
+        if array.dtype not in (np.int32, np.float64):
+            if array.dtype.kind not in "iuf":
+                return f"samples of type {array.dtype}"
+            array = array.astype(np.float64)
+        if array.ndim != 2 or array.shape[0] != len(self._channels) or not array.shape[1]:
+            return f"samples of shape {array.shape}, expected ({len(self._channels)}, n)"
+        return array
+
+    def _refuse(self, detail: str, start_ns: int) -> list[Quality]:
+        if self._refused:
+            return []
+        self._refused = True
+        return [Quality(channel, "invalid", start_ns, detail) for channel in self._channels]
+
+    def _overlap(self, columns: int, start_ns: int) -> list[Quality]:
+        self._overlap_count += columns
+        now_ns = self.time_ns(self._passed + self._pending.shape[1])
+        if self._overlap_ns and now_ns - self._overlap_ns < _REPEAT_S * NS:
+            return []
+        detail = f"{self._overlap_count} samples seen before were dropped"
+        self._overlap_ns, self._overlap_count = now_ns, 0
+        return [Quality(c, "overlap", start_ns, detail, now_ns) for c in self._channels]
+
+    def _possible(self, array: NDArray[np.int32] | Float, first: int, said: list[Quality]) -> Float:
+        """Infinite and absurd samples become missing ones."""
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(array) < _IMPOSSIBLE) & ~np.isnan(array)
+        for row, channel in enumerate(self._channels):
+            bad = np.flatnonzero(wrong[row])
+            if len(bad) and not self._invalid[row]:
+                when = self.time_ns(first + int(bad[0]))
+                said.append(Quality(channel, "invalid", when, f"sample {array[row, bad[0]]}", when))
+            self._invalid[row] = bool(len(bad))
+        return np.where(wrong, np.nan, array) if wrong.any() else array.astype(np.float64)
+
+    def _complete(self, array: Float) -> tuple[list[Run], list[Quality]]:
+        """Hold back from the first hole that may yet be bridged; mend and cut what is before it."""
+        columns = np.concatenate([self._pending, array], axis=1)
+        holes = [_runs(missing) for missing in np.isnan(columns)]
+        n = keep = columns.shape[1]
+        for row, found in enumerate(holes):
+            if self.live[row] and found and found[-1][1] == n:
+                start = found[-1][0]
+                if n - start <= self._bridge:
+                    keep = min(keep, start)
+        said: list[Quality] = []
+        cuts: dict[int, tuple[list[int], list[int]]] = {0: ([], [])}
+        for row, found in enumerate(holes):
+            said += self._mend(row, columns[row], found, keep, cuts)
+        self._pending = columns[:, keep:]
+        runs = []
+        edges = [*sorted(cuts), keep]
+        for start, end in pairwise(edges):
+            if end > start:
+                fresh, lost = cuts[start]
+                part = columns[:, start:end]
+                runs.append(Run(self._passed, part, tuple(fresh), tuple(lost)))
+                self._passed += end - start
+        if keep:
+            self._value = columns[:, keep - 1].copy()
+        return runs, said
+
+    def _mend(
+        self,
+        row: int,
+        values: Float,
+        holes: list[tuple[int, int]],
+        keep: int,
+        cuts: dict[int, tuple[list[int], list[int]]],
+    ) -> list[Quality]:
+        """Fill a row's holes that begin before ``keep``; note where the row is lost and returns."""
+        said = []
+        channel, first, n = self._channels[row], self._passed, len(values)
+        if not self.live[row] and keep and not (holes and holes[0][0] == 0):
+            said += self._returns(row, 0, cuts)
+        for start, end in holes:
+            if start >= keep:
+                break
+            before = float(values[start - 1] if start else self._value[row])
+            if self.live[row] and end < n and end - start <= self._bridge:
+                share = np.arange(1, end - start + 1) / (end - start + 1)
+                values[start:end] = before + share * (values[end] - before)
+                continue
+            if self.live[row]:
+                self.live[row] = False
+                self._missing_since_ns[row] = self.time_ns(first + start)
+                cuts.setdefault(start, ([], []))[1].append(row)
+                decided = self.time_ns(first + start + self._bridge)
+                when = self.time_ns(first + start)
+                said.append(Quality(channel, "gap", when, "detection begins anew", decided))
+            values[start : min(end, keep)] = before
+            if end < keep:
+                said += self._returns(row, end, cuts)
+        return said
+
+    def _returns(
+        self, row: int, at: int, cuts: dict[int, tuple[list[int], list[int]]]
+    ) -> list[Quality]:
+        self.live[row] = True
+        cuts.setdefault(at, ([], []))[0].append(row)
+        if not self._seen[row]:
+            self._seen[row] = True
+            return []
+        now_ns = self.time_ns(self._passed + at)
+        gone_s = (now_ns - self._missing_since_ns[row]) / NS
+        return [Quality(self._channels[row], "recovered", now_ns, f"gap of {gone_s:.2f} s")]
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Start and end of each run of True."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

@@ -1,0 +1,443 @@
+"""The seismic detector of one digitiser: packets in, decisions out.
+
+Every packet takes one pass over all channels: band-pass filters, energies, averages, one
+comparison. Only where that shows something does a row's own :class:`_Watch` go on from there, at
+the very sample, so that nothing depends on how the stream is cut.
+
+A watch settles for 4 s, listens, and on a trigger (its LTA frozen) examines the samples until it
+can say onset or not, at most half a second later. While shaking lasts, it can be triggered anew by
+what stands out from the coda: in the upper band, where a coda is weak (the earthquake's own high
+frequencies are attenuated first), or by growing far beyond what has been judged before.
+
+The three components of one sensor speak for one arrival. The vertical declares it, because that
+is where a P wave is strongest; horizontals do so together, or alone where there is no vertical.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.detect import discriminate, onset
+from gateway.detect.filters import (
+    MAX_RUN,
+    NYQUIST_SHARE,
+    BlockFilter,
+    Float,
+    StateSpace,
+    butterworth,
+)
+from gateway.detect.ground_motion import LOWEST_RATE_HZ, GroundMotionMeter
+from gateway.detect.quality import Intake, Run
+from gateway.detect.settings import SeismicSettings, Sensitivity
+from gateway.detect.sta_lta import StaLta, Windows
+from gateway.events import Candidate, Decision, Onset, Quality, Rejected
+
+_DETECTION, _CANDIDATE = 0, 1
+
+_ARM_S = 4.0
+_CANDIDATE_WINDOWS = Windows(sta_s=0.3, lta_s=10.0)
+_CANDIDATE_OFF = 0.5
+"""Share of ``candidate_on`` below which a candidate has ended."""
+
+_BUFFER_S = 5.0
+_LOOK_EVERY_S = 0.1
+_DEAD_S = 2.0
+_ESCALATION = 4.0
+"""Growth of the ratio, 6 dB of amplitude, that has a rejected trigger looked at again."""
+
+_TOGETHER_S = 0.5
+"""Horizontals within this time of one another see the same arrival."""
+
+
+class _State(Enum):
+    SETTLING = auto()
+    LISTENING = auto()
+    EXAMINING = auto()
+    SHAKING = auto()
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Where one row's detection stands; all numbers are indices of columns."""
+
+    row: int
+    live: bool = False
+    state: _State = _State.SETTLING
+    armed: int = 0
+    trigger: int = 0
+    look: int = 0
+    frozen_since: int = 0
+    again: int = 0
+    judged: float = math.inf
+    candidate: bool = False
+
+    def begin(self, armed: int) -> None:
+        self.state, self.armed, self.candidate = _State.SETTLING, armed, False
+
+
+class _History:
+    """The last seconds of raw and band-passed samples of every row."""
+
+    def __init__(self, rows: int, length: int) -> None:
+        self._length = length
+        self._data = np.zeros((2, rows, 4 * length + MAX_RUN))
+        self._at = length
+        self._end = 0
+
+    def append(self, raw: Float, filtered: Float) -> None:
+        n = raw.shape[1]
+        if self._at + n > self._data.shape[2]:
+            self._data[:, :, : self._length] = self._data[:, :, self._at - self._length : self._at]
+            self._at = self._length
+        self._data[0, :, self._at : self._at + n] = raw
+        self._data[1, :, self._at : self._at + n] = filtered
+        self._at += n
+        self._end += n
+
+    def between(self, row: int, first: int, end: int) -> tuple[Float, Float]:
+        """Raw and band-passed samples of columns [first, end)."""
+        shift = self._at - self._end
+        part = self._data[:, row, first + shift : end + shift]
+        return part[0], part[1]
+
+
+@dataclass(slots=True)
+class _Sensor:
+    """Channels that differ in orientation alone."""
+
+    rows: list[int]
+    verticals: list[int]
+    meter: GroundMotionMeter | None = None
+    meter_rows: list[int] = field(default_factory=list)
+    declared: int | None = None
+    by: int = -1
+    horizontal: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A decision with the index of its deciding sample and its row."""
+
+    index: int
+    row: int
+    decision: Decision
+
+
+class SeismicDetector:
+    """Detects P arrivals, and measures the shaking that follows where sensitivities are known.
+
+    Args:
+        channels: NET.STA.LOC.CHA of each row.
+        sampling_rate_hz: nominal rate of all rows.
+        settings: defaults follow the rate where they must.
+        sensitivities: one a channel, None where unknown.
+
+    Raises:
+        ValueError: no channels, a rate that is no positive finite number or too low for the band,
+            settings out of range, or as many sensitivities as there are not channels.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[str],
+        sampling_rate_hz: float,
+        settings: SeismicSettings | None = None,
+        *,
+        sensitivities: Sequence[Sensitivity | None] | None = None,
+    ) -> None:
+        self._settings = settings or SeismicSettings()
+        self._channels = tuple(channels)
+        self._rate = rate = _checked_rate(sampling_rate_hz)
+        rows = len(self._channels)
+        if not rows:
+            raise ValueError("a detector needs at least one channel")
+        if sensitivities is not None and len(sensitivities) != rows:
+            raise ValueError(f"{len(sensitivities)} sensitivities for {rows} channels")
+        self._intake = Intake(self._channels, rate)
+        self._filter = BlockFilter(_bands(self._settings, rate), rows)
+        windows = Windows(self._settings.sta_s, self._settings.lta_s)
+        self._averages = StaLta((windows, _CANDIDATE_WINDOWS), rows, rate)
+        self._on = np.empty((2, rows, 1))
+        self._on[_DETECTION] = self._settings.trigger_on
+        self._on[_CANDIDATE] = self._settings.candidate_on
+        self._history = _History(rows, math.ceil(_BUFFER_S * rate))
+        self._watches = [_Watch(row) for row in range(rows)]
+        self._busy = True
+        self._sensors = _sensors(self._channels, sensitivities or [None] * rows, rate)
+        self._sensor_of = {row: sensor for sensor in self._sensors for row in sensor.rows}
+        self._found: list[_Found] = []
+
+    def process(
+        self, samples: NDArray[np.int32] | NDArray[np.float64], start_ns: int
+    ) -> list[Decision]:
+        """Take samples of shape (channels, n), NaN missing, the first column at ``start_ns``.
+
+        Gives what these samples decide, ordered by time of decision, then channel.
+        """
+        runs, said = self._intake.take(samples, start_ns)
+        out: list[Decision] = list(said)
+        pieces = []
+        for run in runs:
+            self._take(run)
+            pieces.append((run, [watch.live for watch in self._watches]))
+        begun: dict[int, list[tuple[int, int, int]]] = {}
+        if self._found:
+            self._found.sort(key=lambda f: (f.index, self._channels[f.row]))
+            for found in self._found:
+                if (decision := self._agree(found)) is not None:
+                    out.append(decision)
+                    if isinstance(decision, Onset):
+                        sensor = self._sensor_of[found.row]
+                        begun.setdefault(id(sensor), []).append(
+                            (found.index, decision.time_ns, decision.declared_ns)
+                        )
+            self._found = []
+        for sensor in self._sensors:
+            if sensor.meter:
+                for run, live in pieces:
+                    out += self._measure(sensor, run, live, begun.get(id(sensor), []))
+        if len(out) > 1:
+            out.sort(key=_order)
+        return out
+
+    def _take(self, run: Run) -> None:
+        for row in run.lost:
+            self._watches[row].live = False
+        for row in run.fresh:
+            self._filter.restart(row)
+            self._averages.restart(row)
+            self._watches[row].live = True
+            self._watches[row].begin(run.first + round(_ARM_S * self._rate))
+            self._busy = True
+        columns = run.columns
+        for start in range(0, columns.shape[1], MAX_RUN):
+            raw = columns[:, start : start + MAX_RUN]
+            filtered = self._filter.process(raw)
+            sta, lta = self._averages.process(filtered * filtered)
+            self._history.append(raw, filtered[_DETECTION])
+            over = sta > self._on * lta
+            if self._busy or over.any():
+                self._busy = False
+                for watch in self._watches:
+                    if watch.live:
+                        self._watch_candidate(watch, run.first + start, over)
+                        self._watch_onset(watch, run.first + start, over)
+
+    def _ratio(self, band: int, row: int, column: int) -> float:
+        lta = float(self._averages.lta[band, row, column])
+        return float(self._averages.sta[band, row, column]) / max(lta, np.finfo(float).tiny)
+
+    def _watch_candidate(self, watch: _Watch, first: int, over: NDArray[np.bool_]) -> None:
+        n = over.shape[2]
+        row, column = watch.row, max(0, watch.armed - first)
+        while column < n:
+            if watch.candidate:
+                off = _CANDIDATE_OFF * self._on[_CANDIDATE, row, 0]
+                ended = (
+                    self._averages.sta[_CANDIDATE, row] < off * self._averages.lta[_CANDIDATE, row]
+                )
+                column = _next(ended, column)
+                watch.candidate = column == n
+            else:
+                column = _next(over[_CANDIDATE, row], column)
+                if column < n:
+                    watch.candidate = True
+                    when = self._intake.time_ns(first + column)
+                    ratio = self._ratio(_CANDIDATE, row, column)
+                    self._find(first + column, row, Candidate(self._channels[row], when, ratio))
+            column += 1
+        self._busy |= watch.candidate
+
+    def _find(self, index: int, row: int, decision: Decision) -> None:
+        self._found.append(_Found(index, row, decision))
+
+    def _watch_onset(self, watch: _Watch, first: int, over: NDArray[np.bool_]) -> None:
+        """Follow one row's state through the columns of this run."""
+        row, n = watch.row, over.shape[2]
+        hot = over[_DETECTION, row]
+        column = 0
+        while column < n:
+            if watch.state is _State.SETTLING:
+                column = _next(~hot, max(column, watch.armed - first))
+                if column < n:
+                    watch.state = _State.LISTENING
+            elif watch.state is _State.LISTENING:
+                column = _next(hot, column)
+                if column < n:
+                    self._averages.hold(_DETECTION, row, column)
+                    watch.frozen_since = first + column
+                    self._trigger(watch, first + column)
+                    column += 1
+            elif watch.state is _State.EXAMINING:
+                column = watch.look - first
+                if column < n:
+                    self._look(watch, watch.look, column)
+                    column += 1
+            else:
+                column = self._shake(watch, first, column)
+        self._busy |= watch.state is not _State.LISTENING
+
+    def _trigger(self, watch: _Watch, index: int) -> None:
+        watch.state, watch.trigger = _State.EXAMINING, index
+        watch.look = index + max(1, round(self._settings.min_duration_s * self._rate))
+
+    def _shake(self, watch: _Watch, first: int, column: int) -> int:
+        """From ``column`` on: the end of the shaking, or a trigger in it. Gives the next column."""
+        row = watch.row
+        sta, lta = self._averages.sta[:, row], self._averages.lta[:, row]
+        n = int(sta.shape[1])
+        quiet = _next(sta[_DETECTION] < self._settings.trigger_off * lta[_DETECTION], column)
+        limit: int = (
+            watch.frozen_since + round(self._settings.lta_freeze_max_s * self._rate) - first
+        )
+        again = (sta[_CANDIDATE] > self._settings.trigger_on * lta[_CANDIDATE]) | (
+            sta[_DETECTION] > watch.judged * lta[_DETECTION]
+        )
+        anew = _next(again, max(column, watch.again - first))
+        end = min(quiet, max(limit, column), anew)
+        if end >= n:
+            return n
+        if end == anew and anew < quiet:
+            self._trigger(watch, first + end)
+        else:
+            self._averages.release(_DETECTION, row, end)
+            watch.begin(first + end + 1)
+        return end + 1
+
+    def _look(self, watch: _Watch, now: int, column: int) -> None:
+        """Judge a trigger by what has been seen up to column ``now``, or look again a bit later."""
+        row, rate = watch.row, self._rate
+        ratio = self._ratio(_DETECTION, row, column)
+        first = watch.trigger - min(
+            round(onset.LOOK_BACK_S * rate), watch.trigger - watch.armed + round(rate)
+        )
+        raw, filtered = self._history.between(row, first, now + 1)
+        pick = onset.refine(filtered, rate)
+        noise = float(self._averages.lta[_DETECTION, row, column])
+        evidence = discriminate.Evidence(
+            raw, filtered, pick.index, watch.trigger - first, noise, rate
+        )
+        reason = discriminate.doubt(evidence)
+        when, declared = self._intake.time_ns(first + pick.index), self._intake.time_ns(now)
+        last = watch.trigger + round(discriminate.LAST_LOOK_S * rate)
+        if reason and now < last:
+            watch.look = min(last, now + max(1, round(_LOOK_EVERY_S * rate)))
+            return
+        watch.state = _State.SHAKING
+        channel = self._channels[row]
+        if reason:
+            watch.again, watch.judged = now + 1, _ESCALATION * ratio
+            self._find(now, row, Rejected(channel, when, declared, reason))
+            if reason == "spike":
+                self._find(now, row, Quality(channel, "spike", when, decided=declared))
+            return
+        watch.again, watch.judged = now + round(_DEAD_S * rate), math.inf
+        polarity = pick.polarity if channel[-1:] == "Z" else "unknown"
+        self._find(
+            now, row, Onset(channel, when, declared, ratio, pick.snr_db, polarity, pick.quality)
+        )
+
+    def _agree(self, found: _Found) -> Decision | None:
+        """What the whole sensor makes of one row's decision."""
+        decision, sensor = found.decision, self._sensor_of[found.row]
+        if not isinstance(decision, Onset):
+            return decision
+        recent = round(self._settings.lta_freeze_max_s * self._rate)
+        if sensor.declared is not None and found.index - sensor.declared < recent:
+            if found.row != sensor.by:
+                return None
+        elif found.row not in sensor.verticals and any(
+            self._watches[row].live for row in sensor.verticals
+        ):
+            before, sensor.horizontal = sensor.horizontal, (found.row, found.index)
+            if (
+                before is None
+                or before[0] == found.row
+                or found.index - before[1] > _TOGETHER_S * self._rate
+            ):
+                return Rejected(
+                    decision.channel, decision.time_ns, decision.declared_ns, "horizontal"
+                )
+        sensor.declared, sensor.by = found.index, found.row
+        return decision
+
+    def _measure(
+        self, sensor: _Sensor, run: Run, live: list[bool], begun: list[tuple[int, int, int]]
+    ) -> list[Decision]:
+        """Run a sensor's meter over a run, cut where an onset was declared."""
+        meter = sensor.meter
+        if meter is None:
+            return []
+        columns = run.columns[sensor.meter_rows]
+        dead = [at for at, row in enumerate(sensor.meter_rows) if not live[row]]
+        if dead:
+            columns[dead] = np.nan
+        end = run.first + columns.shape[1]
+        out: list[Decision] = []
+        at = run.first
+        for index, onset_ns, declared_ns in begun:
+            if at <= index < end:
+                out += meter.process(
+                    columns[:, at - run.first : index + 1 - run.first], self._intake.time_ns(at)
+                )
+                out += meter.begin(onset_ns, declared_ns)
+                at = index + 1
+        out += meter.process(columns[:, at - run.first :], self._intake.time_ns(at))
+        return out
+
+
+def _checked_rate(rate_hz: float) -> float:
+    if not (math.isfinite(rate_hz) and rate_hz > 0):
+        raise ValueError(f"sampling rate {rate_hz!r}: expected a positive number of Hz")
+    return float(rate_hz)
+
+
+def _bands(settings: SeismicSettings, rate_hz: float) -> StateSpace:
+    """Both bands, their upper corners below the anti-alias filter of this rate."""
+    top = NYQUIST_SHARE * rate_hz
+    low, high = settings.band_hz
+    candidate_high = min(settings.candidate_band_hz[1], top)
+    candidate_low = min(settings.candidate_band_hz[0], candidate_high / 2)
+    return StateSpace.of(
+        butterworth(2, low, min(high, top), rate_hz),
+        butterworth(2, candidate_low, candidate_high, rate_hz),
+    )
+
+
+def _sensors(
+    channels: Sequence[str], sensitivities: Sequence[Sensitivity | None], rate_hz: float
+) -> list[_Sensor]:
+    """Channels by NET.STA.LOC and band and instrument code."""
+    groups: dict[str, list[int]] = {}
+    for row, channel in enumerate(channels):
+        groups.setdefault(channel[:-1], []).append(row)
+    sensors = []
+    for name, rows in groups.items():
+        sensor = _Sensor(rows, [row for row in rows if channels[row][-1:] == "Z"])
+        known = {row: s for row in rows if (s := sensitivities[row]) is not None}
+        if known and rate_hz >= LOWEST_RATE_HZ:
+            sensor.meter_rows = list(known)
+            sensor.meter = GroundMotionMeter(
+                ".".join(name.split(".")[:2]),
+                [channels[row][-1:] for row in known],
+                list(known.values()),
+                rate_hz,
+            )
+        sensors.append(sensor)
+    return sensors
+
+
+def _next(mask: NDArray[np.bool_], start: int) -> int:
+    """Index of the first True from ``start`` on, or the length of the mask."""
+    if start >= len(mask):
+        return len(mask)
+    at = start + int(np.argmax(mask[start:]))
+    return at if mask[at] else len(mask)
+
+
+def _order(decision: Decision) -> tuple[int, str]:
+    return decision.decided_ns, str(getattr(decision, "channel", getattr(decision, "station", "")))
