@@ -82,9 +82,9 @@ _P_WINDOW_BINS = 30
 _S_BINS = 5
 _S_OVER_P = 4.0
 _S_OVER_VERTICAL = 2.0
-"""S has come when over half a second the horizontals carry twice the amplitude of the largest P on
-the vertical (a source radiates S about five times as strongly as P), and more than the vertical
-does now."""
+"""Energies. S has come when over half a second the horizontals together carry twice the amplitude of
+the largest P on the vertical (a source radiates S about five times as strongly as P) and twice the
+energy of the vertical now, more than motion of all directions would."""
 _LEAST_PD_M = 0.0005
 _LEAST_DISPLACEMENT_SNR = 5.0
 
@@ -324,6 +324,7 @@ class _Shaking:
     onset_ns: int
     vertical: int | None
     horizontal: tuple[int, ...]
+    initial: _Initial | None
     noise: _Noise
     rate_hz: float
     whole: NDArray[np.bool_]
@@ -334,7 +335,6 @@ class _Shaking:
     velocity2: float = 0.0
     displacement2: float = 0.0
     pd_max: float = 0.0
-    initial: _Initial = field(default_factory=_Initial)
     frozen: bool = False
     sustained: bool = False
     over: bool = False
@@ -390,7 +390,7 @@ class _Shaking:
         now.horizontal += float(power[VELOCITY, list(self.horizontal)].sum())
         peak = float(np.abs(motion[DISPLACEMENT, self.vertical]).max())
         self.pd_max = max(self.pd_max, peak)
-        if not self.frozen:
+        if self.initial is not None and not self.frozen:
             self.initial = _Initial(
                 max(self.initial.pd, peak),
                 self.initial.displacement2 + float(power[DISPLACEMENT, self.vertical].sum()),
@@ -401,7 +401,7 @@ class _Shaking:
         self.bins.append(self.current)
         self.current = self._new_bin()
         self.sustained = self.sustained or self._lasts()
-        if not self.frozen:
+        if self.initial is not None and not self.frozen:
             self.initials.append(self.initial)
             began = self._s_began()
             if began is not None:
@@ -446,11 +446,9 @@ class _Shaking:
     def _value(self, time_ns: int) -> GroundMotion:
         pga, pgv = math.sqrt(self.acceleration2), math.sqrt(self.velocity2)
         components = int(self.whole.sum())
-        pd = self.initial.pd if self.vertical is not None else None
-        reliable = (
-            pd is not None
-            and pd >= _LEAST_PD_M
-            and pd >= _LEAST_DISPLACEMENT_SNR * self.noise.displacement
+        initial = self.initial
+        foretells = initial is not None and initial.pd >= max(
+            _LEAST_PD_M, _LEAST_DISPLACEMENT_SNR * self.noise.displacement
         )
         return GroundMotion(
             station=self.station,
@@ -459,12 +457,12 @@ class _Shaking:
             pga=pga,
             pgv=pgv,
             pgd=math.sqrt(self.displacement2),
-            pd=pd,
+            pd=None if initial is None else initial.pd,
             pd_max=self.pd_max if self.vertical is not None else None,
-            tau_c=self.initial.tau_c if reliable else None,
+            tau_c=initial.tau_c if initial and foretells else None,
             cav=float(self.cav.max()),
             intensity=intensity.instrumental_intensity(pga, pgv),
-            predicted=intensity.foretold_intensity(self.initial.pd) if reliable else None,
+            predicted=(intensity.foretold_intensity(initial.pd) if initial and foretells else None),
             components=components,
             standard=components == 3 and self.vertical is not None,
             sustained=self.sustained,
@@ -570,19 +568,28 @@ class GroundMotionMeter:
 
         The measurement runs from ``onset_ns`` (at most 5 s back); its first value is that of the
         first grid time from ``declared_ns`` on, and is given at once if it has been reached.
+
+        While a measurement is under way, a further onset belongs to it, unless nothing has been
+        felt so far and the onset is no S wave: then what came before was a foreshock or a knock,
+        and the measurement begins anew, without a final value.
         """
-        if self._next_ns is None or self._shaking is not None:
+        if self._next_ns is None:
             return []
         period_ns = NS / self._rate_hz
         ago = math.floor((self._next_ns - onset_ns) / period_ns + 1e-3)
         ago = min(max(ago, 0), round(_LOOK_BACK_S * self._rate_hz))
         motion, live = self._history.last(ago)
+        noise = self._noise(ago)
+        is_s = self._is_s(motion[LOCAL], noise)
+        if self._shaking is not None and (self._shaking.sustained or is_s):
+            return []
         shaking = _Shaking(
             station=self._station,
             onset_ns=onset_ns,
             vertical=self._vertical,
             horizontal=self._horizontal,
-            noise=self._noise(ago),
+            initial=None if self._vertical is None or is_s else _Initial(),
+            noise=noise,
             rate_hz=self._rate_hz,
             whole=np.ones(len(live), dtype=bool),
             cav=np.zeros(len(live)),
@@ -590,6 +597,15 @@ class GroundMotionMeter:
         )
         self._shaking = shaking
         return shaking.advance(motion, live, self._next_ns - round(motion.shape[2] * period_ns))
+
+    def _is_s(self, local: Float, noise: _Noise) -> bool:
+        """What has come since the onset rises out of the noise on the horizontals, as S does."""
+        if self._vertical is None or not local.size:
+            return False
+        floor = np.square(_OVER_NOISE * noise.local)
+        power = np.maximum(np.square(local).mean(axis=1) - floor, 0.0)
+        vertical = float(power[self._vertical])
+        return float(power.sum()) - vertical > _S_OVER_VERTICAL * vertical
 
     def _noise(self, ago: int) -> _Noise:
         """RMS of the 15 s that end 0.5 s before the onset; unknown where they were too short."""
