@@ -29,6 +29,7 @@ from gateway.drivers import load_object
 from gateway.events import (
     NS,
     Alert,
+    ArmingChange,
     Candidate,
     Coincidence,
     Decision,
@@ -469,15 +470,15 @@ class Core:
 
     def arm(self, arming: Arming, t: int) -> None:
         """Another arming mode from now on."""
-        if arming.mode is not self._arming.mode or arming.by != "time over":
-            kind = "arming"
-            if arming.mode is Mode.armed:
-                self._publish(self._health.clear("sirens", kind, t, f"armed by {arming.by}"))
-            else:
-                self._publish(
-                    self._health.condition("sirens", kind, t, f"{arming.mode} by {arming.by}")
-                )
         self._arming = arming
+        left_s = None if arming.until_ns is None else (arming.until_ns - t) / NS
+        change = ArmingChange(arming.mode.value, t, arming.by, left_s, arming.sound)
+        self._publish([change])
+        if arming.mode is Mode.armed:
+            self._publish(self._health.clear("sirens", "arming", t, f"armed by {arming.by}"))
+        else:
+            detail = f"{arming.mode} by {arming.by}"
+            self._publish(self._health.condition("sirens", "arming", t, detail))
         for arbiter in self._arbiters.values():
             arbiter.mute(t, arming.muted)
         self._collect_all(t)

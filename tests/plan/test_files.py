@@ -1,0 +1,129 @@
+import tomllib
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import gateway.plan
+from gateway.events import Hazard, Level
+from gateway.plan.files import PlanError, check_plan, read_patterns, read_plan
+
+HERE = Path(gateway.plan.__file__).parent
+SHIPPED = sorted((HERE / "plans").glob("*.toml"))
+EARTHQUAKE = (HERE / "plans" / "earthquake.toml").read_text(encoding="utf-8")
+PATTERNS = read_patterns(tomllib.loads((HERE / "patterns.toml").read_text(encoding="utf-8")))
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(PlanError) as caught:
+        read_plan(tomllib.loads(text), "x.toml")
+    return [f"{key}: {what}" for key, what in caught.value.faults]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_plans_are_right(path: Path) -> None:
+    plan = read_plan(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+    assert plan.hazard == path.stem
+    assert check_plan(plan, PATTERNS, {"main": 300.0}) == []
+    assert [rule.level for rule in plan.levels] == [
+        Level.red,
+        Level.orange,
+        Level.yellow,
+        Level.blue,
+    ]
+    assert date.fromisoformat(plan.next_revision) > date(2026, 11, 1)
+
+
+def test_the_earthquake_plan_holds_to_its_limits() -> None:
+    plan = read_plan(tomllib.loads(EARTHQUAKE))
+    cases: list[tuple[dict[str, float | None], Level | None]] = [
+        ({"intensity": 2.9}, None),
+        ({"intensity": 3.0}, Level.blue),
+        ({"intensity": 5.0}, Level.yellow),
+        ({"intensity": 6.0}, Level.orange),
+        ({"intensity": 7.0}, Level.red),
+        ({"intensity": 1.0, "predicted_intensity": 8.0}, Level.yellow),
+        ({"predicted_intensity": 8.0, "pd_cm": 0.5, "tau_c_s": 1.0}, Level.red),
+        ({"predicted_intensity": 8.0, "pd_cm": 0.5, "tau_c_s": 0.9}, Level.yellow),
+        ({"predicted_intensity": 8.0, "pd_cm": 0.49, "tau_c_s": 2.0}, Level.yellow),
+        ({"predicted_intensity": 8.0, "pd_cm": 0.5, "tau_c_s": None}, Level.yellow),
+        ({"predicted_intensity": None, "intensity": None}, None),
+    ]
+    for inputs, level in cases:
+        found = plan.match(inputs)
+        assert (found[0].level if found else None) is level, inputs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"intensity >= 3"', '"intensity = 3"', "level.blue.when[0]: 'intensity = 3' is no comp"),
+        ('"intensity >= 3"', '"shaking >= 3"', "unknown quantity 'shaking'; there are intensity"),
+        ('"intensity >= 3"', '"intensity >= III"', "'III' in 'intensity >= III' is no number"),
+        ('"intensity >= 3"', '"intensity >= 3 and intensity < 2"', "can't both hold"),
+        ('"intensity >= 3"', '"intensity >= 13"', "intensity ends at 12"),
+        ('"intensity >= 3"', '"intensity >= 5.5"', "level.yellow: 'intensity >= 5'"),
+        (" and pd_cm >= 0.5", "", "a prediction above yellow also needs 'pd_cm >= 0.5"),
+        ('hazard = "earthquake"', 'hazard = "tsunami"', "plan.hazard: is 'tsunami'; expected one"),
+        ('version = "1.0.0"', "version = 1", "plan.version: is 1; expected a version"),
+        ('author = "gateway project"', "", "plan.author: missing"),
+        ("next_revision = 2027-11-01", 'next_revision = "soon"', "expected a date such as"),
+        ("[level.blue]", "[level.purple]", "level.purple: unknown level; expected blue"),
+        ('siren = "attention"', "sirens = 5", "level.yellow.sirens: is 5; expected a list"),
+        ("{grade}度，达到蓝色", "{grad}度，达到蓝色", "unknown placeholder {grad}"),
+        ("hold_s = 60", "hold_s = -1", "end.hold_s: is -1; expected 0 to 86400 seconds"),
+        ("hold_s = 60", "holds = 60", "end.holds: unknown key; there are hold_s, rearm_s"),
+        ("[end]", '[quiet]\nhours = [22]\nbelow = "red"\n[end]', "quiet.hours: is [22]"),
+        ("[end]", '[quiet]\nhours = [22, 6]\nbelow = "red"\n[end]', "red is never silenced"),
+    ],
+)
+def test_a_wrong_plan_is_told_key_fault_and_what_is_right(
+    old: str, new: str, expected: str
+) -> None:
+    assert old in EARTHQUAKE
+    found = faults(EARTHQUAKE.replace(old, new))
+    assert any(expected in fault for fault in found), found
+
+
+def test_every_fault_is_told_at_once() -> None:
+    wrong = EARTHQUAKE.replace('version = "1.0.0"', "").replace('"intensity >= 3"', '"x > 1"')
+    assert len(faults(wrong.replace("hold_s = 60", "hold_s = -1"))) == 3
+
+
+def test_an_air_raid_signal_needs_its_authorisation() -> None:
+    text = EARTHQUAKE.replace('siren = "attention"', 'siren = "air-raid-attack"')
+    plan = read_plan(tomllib.loads(text))
+    assert "air-raid signal" in str(check_plan(plan, PATTERNS, {"main": 300.0}))
+    reference = 'civil_defence_authorised = true\ncivil_defence_reference = "2026-17"\nauthor'
+    plan = read_plan(tomllib.loads(text.replace("author", reference, 1)))
+    assert check_plan(plan, PATTERNS, {"main": 300.0}) == []
+
+
+def test_a_plan_is_checked_against_patterns_and_sirens() -> None:
+    plan = read_plan(
+        tomllib.loads(
+            EARTHQUAKE.replace('siren = "attention"', 'siren = "jingle"').replace(
+                'siren = "disaster"', 'siren = "disaster"\nsirens = ["roof"]', 1
+            )
+        )
+    )
+    found = dict(check_plan(plan, PATTERNS, {"main": 100.0}))
+    assert found["level.yellow.siren"].startswith("no pattern 'jingle'; there are disaster")
+    assert found["level.red.sirens"] == "no siren 'roof'; there are main"
+    assert "lasts 120 s, siren 'main' may sound 100 s" in found["level.orange.siren"]
+
+
+@pytest.mark.parametrize("steps", ["[]", "[0]", "[15, -1]", '["x"]', "[15, 601]"])
+def test_a_wrong_pattern_is_refused(steps: str) -> None:
+    with pytest.raises(PlanError, match=r"pattern\.p\.steps"):
+        read_patterns(tomllib.loads(f"[pattern.p]\nsteps = {steps}"))
+
+
+def test_the_scale_plans_follow_their_scale() -> None:
+    for path in SHIPPED:
+        plan = read_plan(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+        if plan.hazard is not Hazard.earthquake:
+            for level in (Level.blue, Level.yellow, Level.orange, Level.red):
+                found = plan.match({"scale": float(level)})
+                assert found is not None
+                assert found[0].level is level
