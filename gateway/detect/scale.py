@@ -9,7 +9,7 @@ counties differ, so a station's configuration names the files that hold where it
     hazard = "rainstorm"
     unit = "mm"                 # of the thresholds
     source = "…"                # document, article, where it was read
-    published = 2007-06-12      # date of that document
+    published = 2007-06-12      # date of that document; where it bears none, of reading it
     note = "…"                  # what is this project's own choice, what was not verified
     continuing_min = 30         # rain only: raised only if it rained in the last 30 min
 

@@ -1,0 +1,314 @@
+"""Rain: exact rolling sums, intensities, the event in progress, and the faults of gauges.
+
+Amounts are whole nanometres: a millionth of a millimetre, the resolution of a reading. A window of
+width w at time t holds the readings whose interval *ends* in (t − w, t], each with its whole
+interval; so sums are those of exact integer arithmetic on the series, to the reading.
+
+=================  ==================================================  ==========================
+quantity           what a reading adds                                 its interval
+=================  ==================================================  ==========================
+``rain_total_mm``  the rise of the counter; a counter that fell was    since the last reading
+                   reset, and its new value counts as fallen; the
+                   first reading is only the baseline
+``rain_mm``        itself                                              the gauge's own
+``rain_mmph``      rate × time since the last reading, remainders      since the last reading
+                   carried; indicative
+=================  ==================================================  ==========================
+
+Of a gauge that reports several, the uppermost of the table counts, as a counter loses nothing when
+telegrams are lost. An amount that a counter gathered over longer than a window (the line was down)
+says nothing of that window and is left out of it; the window is then incomplete.
+
+A gauge that reports dry intervals too has left readings out when its next one comes after twice the
+usual time; that makes windows incomplete as a missing reading does.
+
+A fault makes a reading count as missing: an amount beyond the largest rain on record (``highest``
+of the scale, plus one tip), a negative one, a rate that has not changed for ``stuck_h``. A counter
+that jumps is believed only when the next reading confirms the new place, and the jump is no rain.
+A second equal tip within 150 ms is the contact bouncing and adds nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.detect.evaluator import Evaluator, Mode, Output
+from gateway.detect.rolling import Entry, Rolling, RollingSum
+from gateway.detect.scale import Condition, Scale
+from gateway.events import MICRO, NS, Reading
+
+QUANTITIES = ("rain_total_mm", "rain_mm", "rain_mmph")
+"""Best first."""
+
+SUMS_S = (3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600)
+"""Windows that are always kept, besides those of the scale."""
+
+INTENSITIES_S = (60, 300, 600, 3600)
+
+EVENT_GAP_NS = 6 * 3600 * NS
+"""Rain after so long a dry time is another event, as hydrology usually parts them."""
+
+MINUTE_NS = 60 * NS
+_HOUR_NS = 3600 * NS
+_UNKNOWN_NS = 24 * _HOUR_NS
+_TIP_NM = 1 * MICRO
+_BOUNCE_NS = NS * 150 // 1000
+_RATE_REACH_NS = 15 * MINUTE_NS
+_BLOCKED_S = 3 * 3600
+_BLOCKED_NM = 10 * MICRO
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """What one reading says of the rain. ``nm`` is None where it says nothing.
+
+    ``span_ns`` is the length of the interval where it is known, else 0.
+    """
+
+    nm: int | None
+    span_ns: int = 0
+    fault: str = ""
+    detail: str = ""
+
+
+class RainGauge:
+    """Turns the readings of one gauge, of whatever quantity, into amounts in nanometres.
+
+    Args:
+        highest_micro: most rain in a minute that is believed, millionths of a mm; None: any.
+        stuck_s: an unchanging rate other than 0 for so long is a fault; 0: never.
+    """
+
+    def __init__(self, highest_micro: int | None = None, stuck_s: int = 0) -> None:
+        self._highest_nm = highest_micro
+        self._stuck_ns = stuck_s * NS
+        self.quantity = ""
+        self._last_ns: int | None = None
+        self._last_nm = 0
+        self._counter: tuple[int, int] | None = None
+        self._suspect: tuple[int, int] | None = None
+        self._steady: tuple[int, int] = (0, 0)
+        self._remainder = 0
+
+    @property
+    def counter(self) -> tuple[int, int] | None:
+        """Time and value (millionths of a mm) of the counter that the next reading adds to."""
+        return self._counter
+
+    @counter.setter
+    def counter(self, place: tuple[int, int]) -> None:
+        self.quantity, self._counter = QUANTITIES[0], place
+
+    def take(self, reading: Reading) -> Fallen | None:
+        """The amount of a reading; None for a quantity that gives way to a better one."""
+        quantity = reading.quantity
+        if quantity != self.quantity:
+            if self.quantity and QUANTITIES.index(quantity) > QUANTITIES.index(self.quantity):
+                return None
+            self.quantity, self._last_ns = quantity, None
+        t, micro, since = reading.time_ns, reading.micro, self._last_ns
+        self._last_ns = t
+        if micro is None:
+            return Fallen(None)
+        if micro < 0:
+            return Fallen(None, fault="invalid", detail=f"{quantity} {micro / MICRO:g} is negative")
+        if quantity == "rain_total_mm":
+            return self._risen(t, micro)
+        if quantity == "rain_mm":
+            return self._amount(t, micro, since)
+        return self._rate(t, micro, since)
+
+    def _believed(self, nm: int, span_ns: int) -> bool:
+        return self._highest_nm is None or (nm - _TIP_NM) * MINUTE_NS <= self._highest_nm * span_ns
+
+    def _amount(self, t: int, nm: int, since: int | None) -> Fallen:
+        span = _HOUR_NS if since is None else t - since
+        before, self._last_nm = self._last_nm, nm
+        if nm and nm == before and span < _BOUNCE_NS:
+            return Fallen(0, fault="bounce", detail=f"a second tip after {span // 1_000_000} ms")
+        if not self._believed(nm, span):
+            return _impossible(f"{nm / MICRO:g}", span)
+        return Fallen(nm)
+
+    def _risen(self, t: int, value: int) -> Fallen:
+        if self._counter is None:
+            self._counter = (t, value)
+            return Fallen(None)
+        for start, base in filter(None, (self._suspect, self._counter)):
+            fell = value < base
+            nm, span = (value if fell else value - base), t - start
+            # After a jump only a counter that goes on from one of the two places is believed.
+            if self._believed(nm, span) and not (fell and self._suspect):
+                self._counter, self._suspect = (t, value), None
+                if fell:
+                    return Fallen(nm, span, "reset", f"counter fell from {base / MICRO:g} mm")
+                return Fallen(nm, span)
+        self._suspect = (t, value)
+        start, base = self._counter
+        return _impossible(f"counter from {base / MICRO:g} to {value / MICRO:g}", t - start)
+
+    def _rate(self, t: int, rate: int, since: int | None) -> Fallen:
+        steady, since_steady = self._steady
+        if rate != steady:
+            self._steady = (rate, t)
+        elif rate and self._stuck_ns and t - since_steady >= self._stuck_ns:
+            return Fallen(None, fault="flat", detail=f"rate stuck at {rate / MICRO:g} mm/h")
+        if since is None or t - since > _RATE_REACH_NS:
+            return Fallen(None)
+        span = t - since
+        if not self._believed(rate * span // _HOUR_NS, span):
+            return _impossible(f"{rate * span // _HOUR_NS / MICRO:g}", span)
+        nm, self._remainder = divmod(rate * span + self._remainder, _HOUR_NS)
+        return Fallen(nm, span)
+
+
+def _impossible(what: str, span_ns: int) -> Fallen:
+    detail = f"{what} mm in {span_ns / NS:g} s is beyond any rain; check the gauge"
+    return Fallen(None, fault="spike", detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class RainEvent:
+    """Rain without a dry time of six hours: first and newest wet reading, and the sum."""
+
+    start_ns: int
+    last_ns: int
+    nm: int
+
+
+class RainEvaluator(Evaluator):
+    """A rain scale over one gauge."""
+
+    def __init__(self, scale: Scale, sensor: str) -> None:
+        super().__init__(scale, sensor)
+        self.gauge = RainGauge(scale.highest_micro, scale.stuck_s)
+        self.event: RainEvent | None = None
+        windows = sorted({*SUMS_S, *(condition.window_s for condition in scale.conditions)})
+        self._sums = {window_s: RollingSum(window_s * NS) for window_s in windows}
+        self._intensities = {window_s: RollingSum(window_s * NS) for window_s in INTENSITIES_S}
+        self._rollings = [*self._sums.values(), *self._intensities.values()]
+        self._kept = {"rain": self._sums[windows[-1]]}
+        self._continuing_ns = scale.continuing_s * NS
+        self._wet_ns: int | None = None
+        self._read_ns: int | None = None
+        self._speaks_dry = False
+        self._spacing_ns = _UNKNOWN_NS
+
+    def _wanted(self, quantity: str) -> bool:
+        return quantity in QUANTITIES
+
+    def _take(self, reading: Reading, out: list[Output]) -> bool:
+        fallen = self.gauge.take(reading)
+        t = reading.time_ns
+        if fallen is None:
+            return True
+        if fallen.fault:
+            out += self._fault(fallen.fault, t, fallen.detail)
+        elif reading.micro is not None:
+            self._recovered(t, out)
+        if reading.quantity == "rain_mmph":
+            self._mark_indicative(t, "rain is integrated from a rate", out)
+        spacing = _UNKNOWN_NS if self._read_ns is None else t - self._read_ns
+        if not fallen.span_ns and self._speaks_dry and spacing >= 2 * self._spacing_ns:
+            self._unseen_ns = t
+        self._read_ns, self._spacing_ns = t, spacing
+        if fallen.nm is None or self.mode is Mode.maintenance:
+            return False
+        self._speaks_dry = self._speaks_dry or not fallen.nm
+        for rolling in self._sums.values():
+            rolling.add(t, fallen.nm, fallen.span_ns)
+        for rolling in self._intensities.values():
+            rolling.add(t, fallen.nm, fallen.span_ns or spacing)
+        if fallen.nm:
+            self._wet_ns = t
+            event = self.event
+            if event is None or t - event.last_ns >= EVENT_GAP_NS:
+                event = RainEvent(t, t, 0)
+            self.event = RainEvent(event.start_ns, t, event.nm + fallen.nm)
+        return True
+
+    def _value(self, condition: Condition) -> int | None:
+        return self._sums[condition.window_s].total
+
+    def _changes(self, condition: Condition) -> int | None:
+        return self._sums[condition.window_s].changes_ns
+
+    def _may_rise(self, t: int) -> bool:
+        wet = self._wet_ns is not None and t - self._wet_ns < self._continuing_ns
+        return super()._may_rise(t) and (wet or not self._continuing_ns)
+
+    def sum_nm(self, window_s: int) -> int:
+        """Rain of a window that the scale or ``SUMS_S`` has, as of the latest time told."""
+        return self._sums[window_s].total
+
+    def values(self, t: int) -> dict[str, float]:
+        self._look(t)
+        found = {f"rain_{_label(w)}_mm": s.total / MICRO for w, s in self._sums.items()}
+        found |= {
+            f"rain_{_label(w)}_mmph": rolling.total / MICRO * 3600 / w
+            for w, rolling in self._intensities.items()
+            if self._spacing_ns <= rolling.window_ns
+        }
+        if self.event is not None and t - self.event.last_ns < EVENT_GAP_NS:
+            found["rain_event_mm"] = self.event.nm / MICRO
+            found["rain_event_h"] = (self.event.last_ns - self.event.start_ns) / _HOUR_NS
+        return found
+
+    def compare(self, neighbour: "RainEvaluator", t: int) -> list[Output]:
+        """Report a gauge that caught nothing in 3 h in which its neighbour caught 10 mm."""
+        for gauge in (self, neighbour):
+            gauge._look(t)  # noqa: SLF001  one of our own
+            if not gauge.complete(_BLOCKED_S):
+                return []
+        if self.sum_nm(_BLOCKED_S) or neighbour.sum_nm(_BLOCKED_S) < _BLOCKED_NM:
+            return []
+        caught = neighbour.sum_nm(_BLOCKED_S) / MICRO
+        return self._fault(
+            "blocked", t, f"no rain in 3 h while {neighbour.sensor} had {caught:g} mm; clean it"
+        )
+
+    def state(self, utc_offset_ns: int) -> dict[str, Any]:
+        """As of every evaluator; rain is kept by the minute, at each minute's last reading."""
+        state = super().state(utc_offset_ns)
+        place = self.gauge.counter
+        state["counter"] = None if place is None else [place[0] + utc_offset_ns, place[1]]
+        event = self.event
+        state["event"] = (
+            None
+            if event is None
+            else [event.start_ns + utc_offset_ns, event.last_ns + utc_offset_ns, event.nm]
+        )
+        return state
+
+    def _saved(self, rolling: Rolling) -> list[Entry]:
+        minutes: list[Entry] = []
+        for end, nm, span in rolling.entries:
+            if minutes and minutes[-1][0] // MINUTE_NS == end // MINUTE_NS:
+                _, shared, before = minutes.pop()
+                minutes.append((end, nm + shared, max(span, before)))
+            else:
+                minutes.append((end, nm, span))
+        return minutes
+
+    def restore(self, state: Mapping[str, Any], t: int, utc_offset_ns: int) -> None:
+        super().restore(state, t, utc_offset_ns)
+        if state.get("scale") != self.scale.name or state.get("sensor") != self.sensor:
+            return
+        match state.get("counter"):
+            case [int(moment), int(value)] if moment - utc_offset_ns <= t:
+                self.gauge.counter = (moment - utc_offset_ns, value)
+        match state.get("event"):
+            case [int(start), int(last), int(nm)] if last - utc_offset_ns <= t:
+                self.event = RainEvent(start - utc_offset_ns, last - utc_offset_ns, nm)
+
+    def _take_over(self) -> None:
+        longest = self._kept["rain"]
+        for rolling in self._sums.values():
+            if rolling is not longest:
+                rolling.restore(longest.entries)
+        if longest.entries:
+            self._wet_ns = longest.entries[-1][0]
+
+
+def _label(window_s: int) -> str:
+    return f"{window_s // 3600}h" if window_s % 3600 == 0 else f"{window_s // 60}min"
