@@ -22,9 +22,10 @@ from gateway.core.arming import Arming, Mode
 from gateway.core.compiled import Compiled, Sensor, Siren
 from gateway.core.health import HealthBook
 from gateway.core.sequence import Sequencer
-from gateway.detect import SeismicDetector, sensor_of
+from gateway.detect import SeismicDetector
 from gateway.detect.coincidence import SiteCoincidence
-from gateway.detect.scale import Evaluator, make
+from gateway.detect.evaluator import Evaluator
+from gateway.detect.level import make
 from gateway.drivers import load_object
 from gateway.events import (
     NS,
@@ -193,7 +194,9 @@ class Core:
         channels = [c for chain in self._seismic.values() for c in chain.channels]
         return SiteCoincidence(
             f"{self.config.station.network}.{self.config.station.code}",
-            {channel: sensor_of(channel) for channel in channels},
+            {channel: channel[:-1] for channel in channels},
+            self.config.site.votes,
+            self.config.site.window_s,
         )
 
     # -- inputs ----------------------------------------------------------------------------------
@@ -399,7 +402,7 @@ class Core:
     def _alerts(self, alerts: list[Alert], t: int) -> None:
         for alert in alerts:
             self._publish([alert])
-            rule = self._lifecycle.rule(alert)
+            rule = self._lifecycle.sounding_rule(alert, self._utc_offset_ns)
             wanted = alert.phase in (Phase.alert, Phase.update) and rule and rule.pattern
             for name, arbiter in self._arbiters.items():
                 if wanted and rule and (not rule.sirens or name in rule.sirens):
@@ -604,15 +607,14 @@ class Core:
 
     def state(self) -> dict[str, Any]:
         """What must survive this process, as plain JSON types."""
-        t = self._t
+        t, offset = self._t, self._utc_offset_ns
         return {
             "t": t,
-            "utc_offset_ns": self._utc_offset_ns,
             "arming": self._arming.state(t),
             "alerts": self._lifecycle.state(),
             "sirens": {name: arbiter.state(t) for name, arbiter in self._arbiters.items()},
             "scales": {
-                name: [evaluator.state() for evaluator in scalar.evaluators]
+                name: [evaluator.state(offset) for evaluator in scalar.evaluators]
                 for name, scalar in self._scalar.items()
             },
         }

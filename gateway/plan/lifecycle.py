@@ -102,9 +102,19 @@ class Lifecycle:
     def plan(self, hazard: Hazard) -> Plan | None:
         return self._plans.get(hazard)
 
-    def rule(self, alert: Alert) -> LevelRule | None:
+    def sounding_rule(self, alert: Alert, utc_offset_ns: int) -> LevelRule | None:
+        """The rule whose siren is to sound for this step; None where none is."""
         plan = self._plans.get(alert.hazard)
-        return plan.rule(alert.level) if plan else None
+        if plan is None or alert.phase in (Phase.cancel, Phase.expire):
+            return None
+        rule = plan.rule(alert.level)
+        if (
+            rule is None
+            or not rule.pattern
+            or plan.quiet(alert.level, alert.time_ns + utc_offset_ns)
+        ):
+            return None
+        return rule
 
     # -- inputs ----------------------------------------------------------------------------------
 

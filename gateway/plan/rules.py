@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.events import Hazard, Level
+from gateway.events import NS, Hazard, Level
 
 Op = Literal[">=", ">", "<=", "<"]
 
@@ -108,6 +108,10 @@ class LevelRule:
     text_zh: str = ""
     text_en: str = ""
 
+    def sounds(self, siren: str) -> bool:
+        """Whether this siren is one of those that sound; all are if none is named."""
+        return bool(self.pattern) and (not self.sirens or siren in self.sirens)
+
     def match(self, inputs: Mapping[str, float | None]) -> Clause | None:
         """The first clause that holds."""
         return next((clause for clause in self.when if clause.holds(inputs)), None)
@@ -148,9 +152,14 @@ class Plan:
     def rule(self, level: Level) -> LevelRule | None:
         return next((rule for rule in self.levels if rule.level is level), None)
 
-    @property
-    def quantities(self) -> Mapping[str, str]:
-        return quantities(self.hazard)
+    def quiet(self, level: Level, utc_ns: int) -> bool:
+        """Whether quiet hours silence this level at this time (China Standard Time, UTC+08:00)."""
+        if self.quiet_hours is None or level >= self.quiet_below:
+            return False
+        begin, end = self.quiet_hours
+        hour = utc_ns / (3600 * NS) % 24 + 8
+        hour -= 24 if hour >= 24 else 0
+        return begin <= hour < end if begin <= end else hour >= begin or hour < end
 
 
 def quantities(hazard: Hazard) -> Mapping[str, str]:

@@ -127,3 +127,21 @@ def test_the_scale_plans_follow_their_scale() -> None:
                 found = plan.match({"scale": float(level)})
                 assert found is not None
                 assert found[0].level is level
+
+
+@pytest.mark.parametrize(
+    ("hour_utc", "level", "quiet"),
+    [
+        (14, Level.blue, True),  # 22:00 in China
+        (13.99, Level.blue, False),
+        (21.99, Level.yellow, True),  # 05:59
+        (22, Level.yellow, False),
+        (16, Level.orange, False),
+        (16, Level.red, False),
+    ],
+)
+def test_quiet_hours_silence_only_the_lower_levels(
+    hour_utc: float, level: Level, *, quiet: bool
+) -> None:
+    text = EARTHQUAKE.replace("[end]", '[quiet]\nhours = [22, 6]\nbelow = "orange"\n\n[end]')
+    assert read_plan(tomllib.loads(text)).quiet(level, round(hour_utc * 3600e9)) is quiet
