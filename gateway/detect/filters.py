@@ -150,8 +150,7 @@ class BlockFilter:
         self._fresh = np.ones(rows, dtype=bool)
         self._any_fresh = True
         self._master = self._powers()
-        self._matrices: dict[int, Float] = {}
-        self._work: dict[int, Float] = {}
+        self._prepared: dict[int, tuple[Float, Float]] = {}
 
     def _powers(self) -> tuple[Float, Float, Float]:
         """A^k transposed, impulse responses, and C·A^k transposed, up to the longest run."""
@@ -166,27 +165,23 @@ class BlockFilter:
         impulse[:, 1:] = (observed[:-1] @ system.b).T
         return powers, impulse, observed
 
-    def _matrix(self, n: int) -> Float:
-        """What takes (state, samples) of one row to (each output's samples, next state)."""
-        found = self._matrices.get(n)
-        if found is None:
-            if len(self._matrices) >= _CACHED_LENGTHS:
-                oldest = next(iter(self._matrices))
-                del self._matrices[oldest], self._work[oldest]
-            powers, impulse, observed = self._master
-            size, outputs = self._state_size, len(self._system.d)
-            found = np.zeros((size + n, outputs * n + size))
-            for output in range(outputs):
-                columns = slice(output * n, (output + 1) * n)
-                found[:size, columns] = observed[:n, output].T
-                for k in range(n):
-                    found[size + k, columns][k:] = impulse[output, : n - k]
-            found[:size, outputs * n :] = powers[n].T
+    def _prepare(self, n: int) -> tuple[Float, Float]:
+        """What takes (state, samples) of a row to (each output, next state), and room for those."""
+        if len(self._prepared) >= _CACHED_LENGTHS:
+            del self._prepared[next(iter(self._prepared))]
+        powers, impulse, observed = self._master
+        size, outputs = self._state_size, len(self._system.d)
+        matrix = np.zeros((size + n, outputs * n + size))
+        for output in range(outputs):
+            columns = slice(output * n, (output + 1) * n)
+            matrix[:size, columns] = observed[:n, output].T
             for k in range(n):
-                found[size + k, outputs * n :] = powers[n - 1 - k] @ self._system.b
-            self._matrices[n] = found
-            self._work[n] = np.empty((len(self._state), size + n))
-        return found
+                matrix[size + k, columns][k:] = impulse[output, : n - k]
+        matrix[:size, outputs * n :] = powers[n].T
+        for k in range(n):
+            matrix[size + k, outputs * n :] = powers[n - 1 - k] @ self._system.b
+        self._prepared[n] = matrix, np.empty((len(self._state), size + n))
+        return self._prepared[n]
 
     def restart(self, row: int) -> None:
         """Begin a row anew: its next sample becomes its baseline."""
@@ -199,24 +194,25 @@ class BlockFilter:
 
     def process(self, samples: Float | NDArray[np.int32]) -> Float:
         """Filter (rows, n) samples; gives (outputs, rows, n)."""
+        n = samples.shape[1]
+        parts = [
+            self.run(samples[:, k : k + MAX_RUN]).reshape(len(samples), -1, min(MAX_RUN, n - k))
+            for k in range(0, n, MAX_RUN)
+        ]
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return whole.transpose(1, 0, 2)
+
+    def run(self, samples: Float | NDArray[np.int32]) -> Float:
+        """Filter at most ``MAX_RUN`` samples; gives (rows, outputs · n), one output after another.
+
+        This is :meth:`process` in the shape in which it is computed.
+        """
         if self._any_fresh:
             self._begin(np.asarray(samples[:, 0], dtype=np.float64))
-        n = samples.shape[1]
-        if n <= MAX_RUN:
-            return self._block(samples, n)
-        return np.concatenate(
-            [
-                self._block(samples[:, k : k + MAX_RUN], min(MAX_RUN, n - k))
-                for k in range(0, n, MAX_RUN)
-            ],
-            axis=2,
-        )
-
-    def _block(self, samples: Float | NDArray[np.int32], n: int) -> Float:
-        matrix, size = self._matrix(n), self._state_size
-        work = self._work[n]
+        n, size = samples.shape[1], self._state_size
+        matrix, work = self._prepared.get(n) or self._prepare(n)
         work[:, :size] = self._state
         np.subtract(samples, self._baseline, out=work[:, size:])
-        result = work @ matrix
+        result: Float = np.dot(work, matrix)
         self._state = result[:, -size:]
-        return result[:, :-size].reshape(len(result), -1, n).transpose(1, 0, 2)
+        return result[:, :-size]

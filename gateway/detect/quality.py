@@ -11,6 +11,7 @@ second of raw samples for what a broken channel looks like.
 ``flat``          the same value for 5 s
 ``clipped``       three or more samples in a row at one end of the range
 ``dead``          missing or flat for a minute
+``noise``         the station's threshold follows its noise of the past hour, at most twofold
 ``recovered``     the channel is good again
 ================  ==============================================================================
 
@@ -20,6 +21,7 @@ with what has been counted since.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import pairwise
 
 import numpy as np
@@ -33,6 +35,20 @@ _IMPOSSIBLE = 1e15
 """No digitiser has 50 bits; beyond this an energy would soon overflow."""
 _REPEAT_S = 60.0
 _JITTER_NS = 1_000
+
+_FLAT_S = 5
+_DEAD_S = 60
+_UNCLIPPED_S = 10
+"""Seconds without clipping after which a channel has recovered."""
+_PLATEAU = 3
+_ABRUPT = 10.0
+"""Steps into and out of a plateau, in units of the least step in that second."""
+
+_ADAPT_S = 3600
+_RARE = 4 / 3600
+_MOST = 2.0
+_NOTABLE = 0.1
+_RATIO_BINS: Float = 2.0 ** np.arange(-2.0, 6.0, 0.125)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +241,118 @@ class Intake:
         now_ns = self.time_ns(self._passed + at)
         gone_s = (now_ns - self._missing_since_ns[row]) / NS
         return [Quality(self._channels[row], "recovered", now_ns, f"gap of {gone_s:.2f} s")]
+
+
+class _Fault(Enum):
+    NONE = ""
+    FLAT = "flat"
+    CLIPPED = "clipped"
+    DEAD = "dead"
+
+
+@dataclass(slots=True)
+class _Health:
+    fault: _Fault = _Fault.NONE
+    flat_s: int = 0
+    missing_s: int = 0
+    unclipped_s: int = 0
+
+
+class ChannelHealth:
+    """Looks at each whole second of every channel's raw samples."""
+
+    def __init__(self, channels: Sequence[str]) -> None:
+        self._channels = tuple(channels)
+        self._health = [_Health() for _ in channels]
+
+    def second(self, raw: Float, live: NDArray[np.bool_], end_ns: int) -> list[Quality]:
+        """Take a second of (rows, n) that ends at ``end_ns``; rows not ``live`` have no samples."""
+        least, most = raw.min(axis=1), raw.max(axis=1)
+        still = least == most
+        plateau = np.maximum(
+            np.count_nonzero(raw == most[:, None], axis=1),
+            np.count_nonzero(raw == least[:, None], axis=1),
+        )
+        suspect = live & ~still & (plateau >= _PLATEAU)
+        said = []
+        for row, health in enumerate(self._health):
+            if not live[row]:
+                health.missing_s += 1
+                health.flat_s = 0
+            elif still[row]:
+                health.flat_s += 1
+                health.missing_s = 0
+            else:
+                health.flat_s = health.missing_s = 0
+            health.unclipped_s += 1
+            if suspect[row] and clipped(raw[row]):
+                health.unclipped_s = 0
+            fault = _fault(health)
+            if fault is health.fault:
+                continue
+            kind = fault.value or "recovered"
+            detail = health.fault.value if fault is _Fault.NONE else ""
+            health.fault = fault
+            said.append(Quality(self._channels[row], kind, end_ns, detail))
+        return said
+
+
+def _fault(health: _Health) -> _Fault:
+    if max(health.flat_s, health.missing_s) >= _DEAD_S:
+        return _Fault.DEAD
+    if health.flat_s >= _FLAT_S:
+        return _Fault.FLAT
+    if health.unclipped_s < _UNCLIPPED_S and (
+        health.unclipped_s == 0 or health.fault is _Fault.CLIPPED
+    ):
+        return _Fault.CLIPPED
+    return _Fault.NONE
+
+
+def clipped(raw: Float) -> bool:
+    """Whether a trace (n,) stands still at an end of its range, entered and left abruptly.
+
+    The crest of a slow wave stands still as well, but is reached by steps of a count or two.
+    """
+    for trace in (raw, -raw):
+        for start, end in _runs(trace == trace.max()):
+            if end - start >= _PLATEAU and start > 0 and end < len(trace):
+                least = np.abs(np.diff(trace))
+                step = min(abs(trace[start] - trace[start - 1]), abs(trace[end - 1] - trace[end]))
+                if step >= _ABRUPT * least[least > 0].min():
+                    return True
+    return False
+
+
+class StationNoise:
+    """How far the trigger threshold of each row is raised for the noise of the past hour.
+
+    What a station's energy ratio exceeds for four seconds an hour, earthquakes aside, is its
+    ordinary noise; a threshold below that would call it an earthquake every hour.
+    """
+
+    def __init__(self, rows: int, trigger_on: float) -> None:
+        self._on = trigger_on
+        self._counts = np.zeros((rows, len(_RATIO_BINS) + 1), dtype=np.int64)
+        self._seconds = 0
+        self.thresholds: Float = np.full(rows, trigger_on)
+
+    def second(self, ratios: Float, quiet: NDArray[np.bool_]) -> list[int]:
+        """Count the ratio of each ``quiet`` row; gives the rows whose threshold has changed."""
+        rows = np.flatnonzero(quiet)
+        self._counts[rows, np.searchsorted(_RATIO_BINS, ratios[rows])] += 1
+        self._seconds += 1
+        if self._seconds < _ADAPT_S:
+            return []
+        self._seconds = 0
+        total = self._counts.sum(axis=1, keepdims=True)
+        above = total - np.cumsum(self._counts, axis=1)
+        rare = _RATIO_BINS[np.argmax(above[:, :-1] <= _RARE * total, axis=1)]
+        now = np.clip(rare, self._on, _MOST * self._on)
+        changed = np.flatnonzero(np.abs(now - self.thresholds) > _NOTABLE * self.thresholds)
+        self.thresholds[changed] = now[changed]
+        self._counts[:] = 0
+        return [int(row) for row in changed]
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

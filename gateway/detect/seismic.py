@@ -31,7 +31,7 @@ from gateway.detect.filters import (
     butterworth,
 )
 from gateway.detect.ground_motion import LOWEST_RATE_HZ, GroundMotionMeter
-from gateway.detect.quality import Intake, Run
+from gateway.detect.quality import ChannelHealth, Intake, Run, StationNoise
 from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.detect.sta_lta import StaLta, Windows
 from gateway.events import Candidate, Decision, Onset, Quality, Rejected
@@ -66,6 +66,7 @@ class _Watch:
 
     row: int
     live: bool = False
+    born: int = 0
     state: _State = _State.SETTLING
     armed: int = 0
     trigger: int = 0
@@ -98,6 +99,11 @@ class _History:
         self._at += n
         self._end += n
 
+    def all_between(self, first: int, end: int) -> Float:
+        """Raw samples of every row in columns [first, end)."""
+        shift = self._at - self._end
+        return self._data[0, :, first + shift : end + shift]
+
     def between(self, row: int, first: int, end: int) -> tuple[Float, Float]:
         """Raw and band-passed samples of columns [first, end)."""
         shift = self._at - self._end
@@ -115,7 +121,7 @@ class _Sensor:
     meter_rows: list[int] = field(default_factory=list)
     declared: int | None = None
     by: int = -1
-    horizontal: tuple[int, int] | None = None
+    waiting: "_Found | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +167,19 @@ class SeismicDetector:
         self._filter = BlockFilter(_bands(self._settings, rate), rows)
         windows = Windows(self._settings.sta_s, self._settings.lta_s)
         self._averages = StaLta((windows, _CANDIDATE_WINDOWS), rows, rate)
-        self._on = np.empty((2, rows, 1))
-        self._on[_DETECTION] = self._settings.trigger_on
-        self._on[_CANDIDATE] = self._settings.candidate_on
+        self._on = np.empty((rows, 2, 1))
+        self._on[:, _DETECTION] = self._settings.trigger_on
+        self._on[:, _CANDIDATE] = self._settings.candidate_on
         self._history = _History(rows, math.ceil(_BUFFER_S * rate))
         self._watches = [_Watch(row) for row in range(rows)]
+        self._second = max(1, round(rate))
+        self._health = ChannelHealth(self._channels)
+        self._noise = StationNoise(rows, self._settings.trigger_on)
         self._busy = True
         self._sensors = _sensors(self._channels, sensitivities or [None] * rows, rate)
         self._sensor_of = {row: sensor for sensor in self._sensors for row in sensor.rows}
         self._found: list[_Found] = []
+        self._end = 0
 
     def process(
         self, samples: NDArray[np.int32] | NDArray[np.float64], start_ns: int
@@ -183,23 +193,13 @@ class SeismicDetector:
         pieces = []
         for run in runs:
             self._take(run)
+            self._end = run.first + run.columns.shape[1]
             pieces.append((run, [watch.live for watch in self._watches]))
-        begun: dict[int, list[tuple[int, int, int]]] = {}
-        if self._found:
-            self._found.sort(key=lambda f: (f.index, self._channels[f.row]))
-            for found in self._found:
-                if (decision := self._agree(found)) is not None:
-                    out.append(decision)
-                    if isinstance(decision, Onset):
-                        sensor = self._sensor_of[found.row]
-                        begun.setdefault(id(sensor), []).append(
-                            (found.index, decision.time_ns, decision.declared_ns)
-                        )
-            self._found = []
+        begun = self._agree(out)
         for sensor in self._sensors:
             if sensor.meter:
                 for run, live in pieces:
-                    out += self._measure(sensor, run, live, begun.get(id(sensor), []))
+                    out += self._measure(sensor, run, live, begun)
         if len(out) > 1:
             out.sort(key=_order)
         return out
@@ -211,15 +211,19 @@ class SeismicDetector:
             self._filter.restart(row)
             self._averages.restart(row)
             self._watches[row].live = True
+            self._watches[row].born = run.first
             self._watches[row].begin(run.first + round(_ARM_S * self._rate))
             self._busy = True
         columns = run.columns
         for start in range(0, columns.shape[1], MAX_RUN):
             raw = columns[:, start : start + MAX_RUN]
-            filtered = self._filter.process(raw)
-            sta, lta = self._averages.process(filtered * filtered)
-            self._history.append(raw, filtered[_DETECTION])
-            over = sta > self._on * lta
+            n = raw.shape[1]
+            filtered = self._filter.run(raw)
+            self._averages.process(filtered, n)
+            self._history.append(raw, filtered[:, :n])
+            over = self._averages.sta > self._on * self._averages.lta
+            if (run.first + start + n) // self._second > (run.first + start) // self._second:
+                self._each_second(run.first + start + n)
             if self._busy or over.any():
                 self._busy = False
                 for watch in self._watches:
@@ -227,23 +231,45 @@ class SeismicDetector:
                         self._watch_candidate(watch, run.first + start, over)
                         self._watch_onset(watch, run.first + start, over)
 
+    def _each_second(self, end: int) -> None:
+        """Look at the last whole second before column ``end``."""
+        index = end - end % self._second
+        live = np.array(
+            [watch.live and watch.born <= index - self._second for watch in self._watches]
+        )
+        raw = self._history.all_between(index - self._second, index)
+        when = self._intake.time_ns(index - 1)
+        for quality in self._health.second(raw, live, when):
+            self._find(index - 1, self._channels.index(quality.channel), quality)
+        column = index - 1 - (end - self._averages.sta.shape[2])
+        sta = self._averages.sta[:, _DETECTION, column]
+        lta = self._averages.lta[:, _DETECTION, column]
+        quiet = np.array(
+            [watch.live and watch.state is _State.LISTENING for watch in self._watches]
+        )
+        for row in self._noise.second(sta / np.where(lta > 0.0, lta, np.inf), quiet):
+            on = float(self._noise.thresholds[row])
+            self._on[row, _DETECTION] = on
+            detail = f"trigger_on {on:.1f} for the noise of the past hour"
+            self._find(index - 1, row, Quality(self._channels[row], "noise", when, detail))
+
     def _ratio(self, band: int, row: int, column: int) -> float:
-        lta = float(self._averages.lta[band, row, column])
-        return float(self._averages.sta[band, row, column]) / max(lta, np.finfo(float).tiny)
+        lta = float(self._averages.lta[row, band, column])
+        return float(self._averages.sta[row, band, column]) / max(lta, np.finfo(float).tiny)
 
     def _watch_candidate(self, watch: _Watch, first: int, over: NDArray[np.bool_]) -> None:
         n = over.shape[2]
         row, column = watch.row, max(0, watch.armed - first)
         while column < n:
             if watch.candidate:
-                off = _CANDIDATE_OFF * self._on[_CANDIDATE, row, 0]
+                off = _CANDIDATE_OFF * self._on[row, _CANDIDATE, 0]
                 ended = (
-                    self._averages.sta[_CANDIDATE, row] < off * self._averages.lta[_CANDIDATE, row]
+                    self._averages.sta[row, _CANDIDATE] < off * self._averages.lta[row, _CANDIDATE]
                 )
                 column = _next(ended, column)
                 watch.candidate = column == n
             else:
-                column = _next(over[_CANDIDATE, row], column)
+                column = _next(over[row, _CANDIDATE], column)
                 if column < n:
                     watch.candidate = True
                     when = self._intake.time_ns(first + column)
@@ -258,7 +284,7 @@ class SeismicDetector:
     def _watch_onset(self, watch: _Watch, first: int, over: NDArray[np.bool_]) -> None:
         """Follow one row's state through the columns of this run."""
         row, n = watch.row, over.shape[2]
-        hot = over[_DETECTION, row]
+        hot = over[row, _DETECTION]
         column = 0
         while column < n:
             if watch.state is _State.SETTLING:
@@ -268,7 +294,7 @@ class SeismicDetector:
             elif watch.state is _State.LISTENING:
                 column = _next(hot, column)
                 if column < n:
-                    self._averages.hold(_DETECTION, row, column)
+                    self._averages.hold(row, _DETECTION, column)
                     watch.frozen_since = first + column
                     self._trigger(watch, first + column)
                     column += 1
@@ -288,7 +314,7 @@ class SeismicDetector:
     def _shake(self, watch: _Watch, first: int, column: int) -> int:
         """From ``column`` on: the end of the shaking, or a trigger in it. Gives the next column."""
         row = watch.row
-        sta, lta = self._averages.sta[:, row], self._averages.lta[:, row]
+        sta, lta = self._averages.sta[row], self._averages.lta[row]
         n = int(sta.shape[1])
         quiet = _next(sta[_DETECTION] < self._settings.trigger_off * lta[_DETECTION], column)
         limit: int = (
@@ -304,7 +330,7 @@ class SeismicDetector:
         if end == anew and anew < quiet:
             self._trigger(watch, first + end)
         else:
-            self._averages.release(_DETECTION, row, end)
+            self._averages.release(row, _DETECTION, end)
             watch.begin(first + end + 1)
         return end + 1
 
@@ -317,7 +343,7 @@ class SeismicDetector:
         )
         raw, filtered = self._history.between(row, first, now + 1)
         pick = onset.refine(filtered, rate)
-        noise = float(self._averages.lta[_DETECTION, row, column])
+        noise = float(self._averages.lta[row, _DETECTION, column])
         evidence = discriminate.Evidence(
             raw, filtered, pick.index, watch.trigger - first, noise, rate
         )
@@ -341,52 +367,80 @@ class SeismicDetector:
             now, row, Onset(channel, when, declared, ratio, pick.snr_db, polarity, pick.quality)
         )
 
-    def _agree(self, found: _Found) -> Decision | None:
-        """What the whole sensor makes of one row's decision."""
-        decision, sensor = found.decision, self._sensor_of[found.row]
-        if not isinstance(decision, Onset):
-            return decision
-        recent = round(self._settings.lta_freeze_max_s * self._rate)
-        if sensor.declared is not None and found.index - sensor.declared < recent:
-            if found.row != sensor.by:
-                return None
-        elif found.row not in sensor.verticals and any(
+    def _agree(self, out: list[Decision]) -> list[tuple[_Sensor, int, Onset]]:
+        """What the sensors make of the decisions of their rows; gives the onsets with columns."""
+        begun = []
+        self._found.sort(key=lambda found: (found.index, self._channels[found.row]))
+        for found in self._found:
+            sensor = self._sensor_of[found.row]
+            self._give_up(sensor, found.index, out)
+            if not isinstance(found.decision, Onset):
+                out.append(found.decision)
+            elif self._speaks(sensor, found):
+                sensor.declared, sensor.by, sensor.waiting = found.index, found.row, None
+                out.append(found.decision)
+                begun.append((sensor, found.index, found.decision))
+        self._found = []
+        for sensor in self._sensors:
+            self._give_up(sensor, self._end, out)
+        return begun
+
+    def _speaks(self, sensor: _Sensor, found: _Found) -> bool:
+        """Whether an onset of this row is the sensor's."""
+        if sensor.declared is not None and (
+            found.index - sensor.declared < self._settings.lta_freeze_max_s * self._rate
+        ):
+            return found.row == sensor.by
+        if found.row in sensor.verticals or not any(
             self._watches[row].live for row in sensor.verticals
         ):
-            before, sensor.horizontal = sensor.horizontal, (found.row, found.index)
-            if (
-                before is None
-                or before[0] == found.row
-                or found.index - before[1] > _TOGETHER_S * self._rate
-            ):
-                return Rejected(
-                    decision.channel, decision.time_ns, decision.declared_ns, "horizontal"
+            return True
+        if sensor.waiting is not None and sensor.waiting.row != found.row:
+            return True
+        sensor.waiting = found
+        return False
+
+    def _give_up(self, sensor: _Sensor, now: int, out: list[Decision]) -> None:
+        """A horizontal that no other component has seconded in time."""
+        found = sensor.waiting
+        if found is None or not isinstance(found.decision, Onset):
+            return
+        last = found.index + round(_TOGETHER_S * self._rate)
+        if last < now:
+            sensor.waiting = None
+            out.append(
+                Rejected(
+                    found.decision.channel,
+                    found.decision.time_ns,
+                    self._intake.time_ns(last),
+                    "horizontal",
                 )
-        sensor.declared, sensor.by = found.index, found.row
-        return decision
+            )
 
     def _measure(
-        self, sensor: _Sensor, run: Run, live: list[bool], begun: list[tuple[int, int, int]]
+        self,
+        sensor: _Sensor,
+        run: Run,
+        live: list[bool],
+        begun: list[tuple[_Sensor, int, Onset]],
     ) -> list[Decision]:
         """Run a sensor's meter over a run, cut where an onset was declared."""
         meter = sensor.meter
         if meter is None:
             return []
         columns = run.columns[sensor.meter_rows]
-        dead = [at for at, row in enumerate(sensor.meter_rows) if not live[row]]
-        if dead:
-            columns[dead] = np.nan
-        end = run.first + columns.shape[1]
+        columns[[not live[row] for row in sensor.meter_rows]] = np.nan
         out: list[Decision] = []
-        at = run.first
-        for index, onset_ns, declared_ns in begun:
-            if at <= index < end:
+        at = 0
+        for of, index, decision in begun:
+            column = index - run.first
+            if of is sensor and at <= column < columns.shape[1]:
                 out += meter.process(
-                    columns[:, at - run.first : index + 1 - run.first], self._intake.time_ns(at)
+                    columns[:, at : column + 1], self._intake.time_ns(run.first + at)
                 )
-                out += meter.begin(onset_ns, declared_ns)
-                at = index + 1
-        out += meter.process(columns[:, at - run.first :], self._intake.time_ns(at))
+                out += meter.begin(decision.time_ns, decision.declared_ns)
+                at = column + 1
+        out += meter.process(columns[:, at:], self._intake.time_ns(run.first + at))
         return out
 
 
