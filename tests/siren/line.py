@@ -13,9 +13,16 @@ BYTE_NS = NS // 960
 Fault = Callable[[bytes, int], bytes]
 
 
-def _unchanged(data: bytes, t: int) -> bytes:
+def whole(data: bytes, t: int) -> bytes:
+    """A line without a fault."""
     del t
     return data
+
+
+def cut(data: bytes, t: int) -> bytes:
+    """A line that is cut."""
+    del data, t
+    return b""
 
 
 class Line:
@@ -31,8 +38,8 @@ class Line:
         self.t = t
         self.sent: list[tuple[int, bytes]] = []
         self.said: list[tuple[int, SirenState | Diagnostic]] = []
-        self.to_board: Fault = _unchanged
-        self.to_host: Fault = _unchanged
+        self.to_board: Fault = whole
+        self.to_host: Fault = whole
         self.host_alive = True
         self._flying: list[tuple[int, int, bytes]] = []
         for board in boards:
