@@ -5,7 +5,7 @@ and where there is no fault installs the compiled form that the core loads (:fun
 the command line and the uplink import this package.
 """
 
-from gateway.config.compile import Checked, check, compile_config, load
+from gateway.config.compile import Checked, check, compile_config
 from gateway.config.faults import ConfigError, Fault
 from gateway.config.install import install
 from gateway.config.models import Configuration
@@ -18,5 +18,4 @@ __all__ = [
     "check",
     "compile_config",
     "install",
-    "load",
 ]

@@ -85,7 +85,7 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
     if (uplink := table(models.Uplink, "uplink")) is not None:
         _check_uplink(findings, uplink)
     commands = table(models.Commands, "commands")
-    keys = _read_keys(findings, commands.keys) if commands is not None else {}
+    keys = read_keys(findings, commands.keys) if commands is not None else {}
     plans = table(models.Plans, "plans")
     found = read_plans(findings.folder("plans", plans.directory if plans else None))
     findings.add(found.faults)
@@ -124,22 +124,6 @@ def compile_config(path: Path, *, run: Path = RUN) -> Compiled:
     if checked.compiled is None:
         raise ConfigError(checked.errors)
     return checked.compiled
-
-
-def load(path: Path) -> Configuration:
-    """gateway.toml by itself, environment included, for those who need no devices and plans.
-
-    Relative paths in it start where the file is.
-
-    Raises:
-        ConfigError: with every fault in it.
-    """
-    source = read(path)
-    environment = overrides(Configuration)
-    configuration, faults = validate(Configuration, source, environment.variables)
-    if configuration is None or environment.faults:
-        raise ConfigError([*environment.faults, *faults])
-    return configuration
 
 
 def _check_seismic(findings: Findings, given: models.Seismic, sensors: Iterable[Sensor]) -> None:
@@ -192,7 +176,7 @@ def _check_uplink(findings: Findings, given: models.Uplink) -> None:
 _PRIVATE = ("password_file", "key_file", "token_file")
 
 
-def _read_keys(findings: Findings, given: dict[str, str]) -> dict[str, str]:
+def read_keys(findings: Findings, given: dict[str, str]) -> dict[str, str]:
     """Public keys, 64 hexadecimal digits each, from the table or from the files that it names."""
     expected = "64 hexadecimal digits of an Ed25519 public key, or the path of a file of them"
     keys = {}

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 
 FORBIDDEN = ("asyncio", "ssl", "sqlite3")
 """Parts of the standard library that the core does without."""
@@ -45,27 +46,31 @@ for name in sys.argv[2:]:
 """
 
 
-def check(modules: Iterable[str], timeout_s: float = 60.0) -> dict[str, str]:
+def check(modules: Iterable[str]) -> dict[str, str]:
     """What is wrong with each module as part of the core; modules that are fine are left out.
 
     One process imports what the core has anyway and forks for each module, so that one module's
     imports do not hide another's.
     """
-    names = list(dict.fromkeys(modules))
-    if not names:
-        return {}
+    names = tuple(sorted(set(modules)))
+    return dict(_check(names, tuple(filter(None, sys.path)))) if names else {}
+
+
+@cache
+def _check(names: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str]:
     command = [sys.executable, "-c", _PROBE, json.dumps([FORBIDDEN, ALLOWED]), *names]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter and program
-            command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=True
+            command, capture_output=True, text=True, timeout=60, env=environment, check=True
         )
         answers = [json.loads(line) for line in done.stdout.splitlines()]
+        looked_at = list(zip(names, answers, strict=True))
     except (subprocess.SubprocessError, ValueError) as error:
         detail = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
         return dict.fromkeys(names, f"could not be looked at: {' '.join(detail)}")
     wrong = {}
-    for name, said in zip(names, answers, strict=False):
+    for name, said in looked_at:
         if isinstance(said, str):
             wrong[name] = f"can't be imported: {said}"
         elif said:

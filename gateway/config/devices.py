@@ -154,6 +154,16 @@ class Devices:
         if made.kind != profile.profile.kind:
             text = f"{profile.profile.kind!r}; expected {made.kind!r}, which its driver is"
             self._findings.add([Findings(source).at(("profile", "kind"), text)])
+        rate_hz = float(getattr(driver, "rate_hz", 0.0))
+        if made.kind == "seismic":
+            given = getattr(driver, "channels", len(channels))
+            if given != len(channels):
+                text = (
+                    f"{len(channels)} [[channel]] in the profile; expected {given}, as the driver"
+                )
+                self._findings.error((*key, "profile"), f"{text} gives with these options")
+            if not rate_hz > 0:
+                self._findings.error((*key, "profile"), "its driver states no sampling rate")
         return Sensor(
             name=sensor.name,
             port=port,
@@ -161,7 +171,7 @@ class Devices:
             kind=made.kind,
             options=options,
             channels=channels,
-            rate_hz=float(getattr(driver, "rate_hz", 0.0)),
+            rate_hz=rate_hz,
             silent_after_s=profile.limits.silent_after_s,
         )
 

@@ -111,18 +111,22 @@ def bounds(schema: Schema) -> str:
 
 def expected(name: str, schema: Schema) -> str:
     """What may stand at a key, in words: ``a number from -90 to 90 (°)``."""
+    measured = unit(name, schema)
+    return kind(schema) + (f" ({measured})" if measured else "")
+
+
+def kind(schema: Schema) -> str:
+    """What may stand at a key, but for its unit: ``a number from -90 to 90``."""
     if "form" in schema:
         text = str(schema["form"])
     elif "enum" in schema:
         text = "one of " + ", ".join(map(str, schema["enum"]))
-    elif "const" in schema:
-        text = str(schema["const"])
     elif schema.get("type") == "array":
         items: Schema = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
         count = f"{schema['minItems']} " if schema.get("minItems") else ""
         text = f"a list of {count}{_PLURALS.get(items.get('type', ''), 'values')}"
+        if "form" in items:
+            text += f", each {items['form']}"
     else:
         text = _TYPES.get(schema.get("type", ""), "a value")
-    limits = bounds(schema)
-    measured = unit(name, schema)
-    return " ".join(filter(None, (text, limits, f"({measured})" if measured else "")))
+    return f"{text} {limits}" if (limits := bounds(schema)) else text

@@ -238,11 +238,15 @@ class Scales(Table):
         default=None,
         description="Own scale files; `scales` beside gateway.toml if not given",
     )
-    rainstorm: list[Word] = Field(default=["rainstorm-national"], description="Rain")
-    typhoon: list[Word] = Field(default=[], description="Wind")
-    flood: list[Word] = Field(default=[], description="Water level and rise")
-    air_pollution: list[Word] = Field(default=[], description="Particles")
-    fire: list[Word] = Field(default=[], description="Contacts")
+    rainstorm: list[Word] = Field(default=["rainstorm-national"], description="Of rain")
+    typhoon: list[Word] = Field(
+        default=["gale", "typhoon"], description="Of wind; typhoon only while its warning holds"
+    )
+    flood: list[Word] = Field(
+        default=["water-rise"], description="Of water level and its rise, or of rain in a gully"
+    )
+    air_pollution: list[Word] = Field(default=["pm25"], description="Of particles")
+    fire: list[Word] = Field(default=["contact"], description="Of contacts")
 
     @property
     def in_force(self) -> dict[Hazard, list[str]]:
@@ -337,6 +341,10 @@ class Archive(Table):
 class Uplink(Table):
     """What leaves the station. A table that is absent is a service that is off."""
 
+    telemetry_interval_s: float = Field(
+        default=1.0, ge=0.1, le=3600, description="How often readings and status are sent"
+    )
+    waveforms: bool = Field(default=False, description="Send all samples over MQTT as well")
     mqtt: Mqtt | None = None
     outbox: Outbox = Outbox()
     influx: Influx | None = None

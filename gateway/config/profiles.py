@@ -30,7 +30,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_v
 
 import gateway
 from gateway.config.faults import ConfigError, Fault, nearest
-from gateway.config.models import Options, Table, Word
+from gateway.config.models import LocationCode, Options, Table, Word
 from gateway.config.source import Source, read
 from gateway.config.validate import validate
 from gateway.core.compiled import Port
@@ -109,9 +109,7 @@ class Channel(Table):
         description="FDSN channel code of a seismic channel",
         json_schema_extra={"form": "3 capitals or digits, as FDSN channel codes are"},
     )
-    location: Annotated[str, Field(pattern=r"^[A-Z0-9]{0,2}$")] = Field(
-        default="", description="FDSN location code"
-    )
+    location: LocationCode = Field(default="", description="FDSN location code")
     sensitivity: Annotated[
         Sensitivity | None,
         BeforeValidator(_sensitivity),

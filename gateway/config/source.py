@@ -174,15 +174,16 @@ def read(path: Path) -> Source:
         text = f"byte 0x{raw[error.start]:02x} is not UTF-8; expected a text file saved as UTF-8"
         raise ConfigError([Fault(name, line, "", text)]) from None
     try:
-        data = tomllib.loads(text)
+        return Source(path, tomllib.loads(text), locate(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax(name, text, str(error))]) from None
-    return Source(path, data, locate(text))
+    except RecursionError:
+        raise ConfigError([Fault(name, None, "", "is nested too deeply to be TOML")]) from None
 
 
 def _syntax(name: str, text: str, message: str) -> Fault:
     found = _PLACE.match(message)
-    lines = text.splitlines() or [""]
+    lines = text.split("\n")
     what = found.group(1) if found else message
     line = int(found.group(2)) if found and found.group(2) else len(lines)
     column = int(found.group(3)) if found and found.group(3) else len(lines[-1]) + 1

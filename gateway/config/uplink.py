@@ -1,0 +1,61 @@
+"""The uplink's part of gateway.toml, as the plain data that ``gateway.uplink`` runs on."""
+
+from pathlib import Path
+from typing import Any
+
+from gateway.config.compile import read_keys
+from gateway.config.environment import overrides
+from gateway.config.faults import ConfigError
+from gateway.config.findings import Findings
+from gateway.config.models import Configuration, Table
+from gateway.config.source import read
+from gateway.config.validate import validate
+from gateway.uplink.config import InfluxConfig, MqttConfig, UplinkConfig
+
+
+def uplink_config(path: Path) -> UplinkConfig:
+    """What the uplink needs of a gateway.toml, environment included.
+
+    Paths in it are absolute, for a relative one starts where the file is. Devices, plans and scales
+    are not looked at: the uplink runs whatever state they are in.
+
+    Raises:
+        ConfigError: with every fault of the file.
+    """
+    source = read(path)
+    environment = overrides(Configuration)
+    findings = Findings(source, environment.variables)
+    config, faults = validate(Configuration, source, environment.variables)
+    findings.add([*environment.faults, *faults])
+    if config is None:
+        raise ConfigError(findings.faults)
+    keys = read_keys(findings, config.commands.keys)
+    if findings.faults:
+        raise ConfigError(findings.faults)
+
+    def plain(table: Table, *without: str) -> dict[str, Any]:
+        """The keys that were given or have a default, paths made absolute."""
+        return {
+            name: str(findings.path(value).absolute()) if isinstance(value, Path) else value
+            for name, value in table
+            if value is not None and name not in without
+        }
+
+    given = config.uplink
+    mqtt = influx = None
+    if given.mqtt is not None:
+        urls = (given.mqtt.url, *given.mqtt.fallback_urls)
+        mqtt = MqttConfig(urls=urls, **plain(given.mqtt, "url", "fallback_urls"))
+    if given.influx is not None:
+        influx = InfluxConfig(**plain(given.influx))
+    return UplinkConfig(
+        station=config.station.id,
+        city=config.station.city,
+        mqtt=mqtt,
+        influx=influx,
+        telemetry_interval_s=given.telemetry_interval_s,
+        waveforms=given.waveforms,
+        outbox_quota_mb=given.outbox.quota_mb,
+        groups=tuple(config.commands.groups),
+        keys=keys,
+    )
