@@ -82,11 +82,14 @@ _P_WINDOW_BINS = 30
 _S_BINS = 5
 _S_OVER_P = 4.0
 _S_OVER_VERTICAL = 2.0
-"""Energies. S has come when over half a second the horizontals together carry twice the amplitude of
-the largest P on the vertical (a source radiates S about five times as strongly as P) and twice the
-energy of the vertical now, more than motion of all directions would."""
+"""Energies. S has come when over half a second the horizontals together carry twice the amplitude
+of the largest P on the vertical (a source radiates S about five times as strongly as P) and twice
+the energy of the vertical now, which motion in all directions alike would not exceed."""
 _LEAST_PD_M = 0.0005
 _LEAST_DISPLACEMENT_SNR = 5.0
+
+_MOST_COUNTS = 2.0**40
+"""Beyond any digitiser; what is larger is no sample."""
 
 _LEARN_S = 1.0
 _SETTLE_S = 3.0
@@ -182,7 +185,7 @@ class _Row:
 
     def take(self, value: float) -> float:
         """The next sample relative to the baseline; 0 while there is none."""
-        if not math.isfinite(value):
+        if not abs(value) <= _MOST_COUNTS:
             self.missing += 1
             if self.missing > self.bridge:
                 self.begin()
@@ -230,7 +233,7 @@ class _Intake:
 
     def take(self, samples: Float) -> tuple[Float, NDArray[np.bool_] | None, list[tuple[int, int]]]:
         """Relative motion, which samples count (None: all), and (column, row) of new beginnings."""
-        if self._all_live and math.isfinite(samples.sum()):
+        if self._all_live and np.abs(samples).max() <= _MOST_COUNTS:
             relative = samples - self._baseline
             for row, last in zip(self._rows, relative[:, -1].tolist(), strict=True):
                 row.last = last
@@ -494,12 +497,13 @@ class GroundMotionMeter:
                 f"{station}: components {list(orientations)} need one sensitivity each, all in the "
                 f"same unit; there are {list(sensitivities)}"
             )
+        system = motion_system(units.pop(), rate_hz)
         self._station, self._rate_hz = station, rate_hz
         self._vertical = orientations.index("Z") if "Z" in orientations else None
         rows = len(orientations)
         self._horizontal = tuple(k for k in range(rows) if k != self._vertical)
         self._intake = _Intake(np.array([s.counts_per_unit for s in sensitivities]), rate_hz)
-        self._filter = BlockFilter(motion_system(units.pop(), rate_hz), rows)
+        self._filter = BlockFilter(system, rows)
         self._filter.process(np.zeros((rows, 1)))  # a baseline of 0: the intake takes it off
         self._history = _History(5, rows, round((_NOISE_S + _LOOK_BACK_S) * rate_hz))
         self._every_row = np.ones((rows, 0), dtype=bool)
