@@ -1,0 +1,247 @@
+"""A small hub: hears every station, stores, acknowledges, tells whoever asked.
+
+A message counts as received once it is in the record on disk; only then is it acknowledged on the
+station's ``hub/ack``, together with all others of the same moment. A repeat is acknowledged again
+and told to nobody. Messages are told as they arrive, since a warning can't wait for order;
+:meth:`Hub.messages` gives a station's in the order of ``sequence``.
+
+What a station says about another is refused: the topic, which the broker's access list guards,
+and the event's source must name the same station. An event that does not match its schema is
+passed on with its faults stated, for a warning with a misspelt detail is still a warning.
+
+When it comes back, it sends each station that it finds an empty acknowledgement, upon which the
+station sends at once whatever is not acknowledged.
+"""
+
+import json
+import selectors
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from jsonschema import Draft202012Validator
+
+from gateway.events import NS
+from gateway.uplink import schemas
+from gateway.uplink.config import MqttConfig
+from gateway.uplink.messages import RETAINED, Kind
+from gateway.uplink.mqtt import Connection, Down, Received, Subscribed, Up
+
+TOPICS = "eew/v1/+/+/+"
+MAX_FAULTS = 5
+_TABLES = """
+CREATE TABLE IF NOT EXISTS message (
+    source TEXT NOT NULL, id TEXT NOT NULL, sequence INTEGER NOT NULL, type TEXT NOT NULL,
+    time TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS message_in_order ON message (source, sequence);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a station said. ``kind`` is the topic's last part, ``data`` the record.
+
+    ``late`` says that a message of a higher sequence has been told before; ``faults`` lists where
+    it does not match its schema.
+    """
+
+    city: str
+    station: str
+    kind: str
+    id: str
+    sequence: int
+    type: str
+    time: str
+    data: Mapping[str, Any]
+    late: bool
+    faults: tuple[str, ...] = ()
+
+
+class Hub:
+    """Listens at a broker. ``t`` is monotonic time in ns; drive it with :meth:`turn`.
+
+    ``record`` is the database of what was received; without one it is kept in memory.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        tell: Callable[[Message], None],
+        selector: selectors.BaseSelector,
+        record: Path | None = None,
+        *,
+        acknowledge: bool = True,
+    ) -> None:
+        self._tell = tell
+        self._acknowledge = acknowledge
+        self._selector = selector
+        self._db = sqlite3.connect(record or ":memory:", isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_TABLES)
+        self._connection = Connection(config, config.client_id or "hub", None, selector)
+        self._validators = {
+            name: Draft202012Validator(schema) for name, schema in schemas.schemas().items()
+        }
+        self._envelope = Draft202012Validator(schemas.cloud_event_schema())
+        self._latest: dict[str, int] = {}
+        self._unacknowledged: dict[str, list[str]] = {}
+        self.counts: Counter[str] = Counter()
+        """Messages received, repeated, refused, and with faults."""
+        self.connected = False
+        self.trouble = ""
+        """Why the broker can't be reached or does not let us listen; empty if it does."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def turn(self, t: int) -> None:
+        """Do what there is to do at ``t``."""
+        self._connection.tick(t)
+        received: list[Received] = []
+        for happening in self._connection.happened(t):
+            match happening:
+                case Up():
+                    self.connected, self.trouble = True, ""
+                    self._connection.subscribe(TOPICS)
+                case Down():
+                    self.connected, self.trouble = False, f"{happening.url}: {happening.reason}"
+                    self._unacknowledged.clear()
+                case Subscribed():
+                    self.trouble = happening.refused
+                case Received():
+                    received.append(happening)
+                    if happening.retained and happening.topic.endswith("/status"):
+                        self._greet(happening.topic, t)
+        if received:
+            self._store(received)
+        self._acknowledge_all(t)
+
+    def next_deadline(self, t: int) -> int:
+        """When :meth:`turn` is next wanted, sockets apart."""
+        return self._connection.next_deadline(t)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Listen until ``until`` says to stop, which is asked at least once a second."""
+        while not until():
+            t = time.monotonic_ns()
+            self.turn(t)
+            wait_s = min(1.0, max(0, self.next_deadline(t) - time.monotonic_ns()) / NS)
+            ready = self._selector.select(wait_s)
+            t = time.monotonic_ns()
+            for key, mask in ready:
+                key.data(mask, t)
+
+    def command(self, city: str, station: str, envelope: bytes) -> None:
+        """Send a signed command to a station.
+
+        Raises:
+            ConnectionError: the broker is not reached.
+        """
+        topic = f"eew/v1/{city}/{station}/hub/command"
+        self._connection.publish(topic, envelope, time.monotonic_ns(), expiry_s=60)
+
+    def messages(self, source: str) -> Iterator[dict[str, Any]]:
+        """The CloudEvents of a station (``/eew/{city}/{station}``) in the order of ``sequence``."""
+        rows = self._db.execute(
+            "SELECT payload FROM message WHERE source = ? ORDER BY sequence", (source,)
+        )
+        for (payload,) in rows:
+            yield json.loads(payload)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._connection.close()
+        self._db.close()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _store(self, received: list[Received]) -> None:
+        told = []
+        self._db.execute("BEGIN IMMEDIATE")
+        for item in received:
+            try:
+                message, event = self._read(item)
+            except (ValueError, RecursionError) as error:
+                self.counts["refused"] += 1
+                self.trouble = f"{item.topic}: {error}"
+                continue
+            source = event["source"]
+            if message.kind not in RETAINED and not Kind[message.kind].bulk:
+                self._unacknowledged.setdefault(source, []).append(message.id)
+            new = self._db.execute(
+                "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?)",
+                (source, message.id, message.sequence, message.type, message.time, item.payload),
+            ).rowcount
+            if not new:
+                self.counts["repeated"] += 1
+                continue
+            self.counts["received"] += 1
+            self.counts["faults"] += bool(message.faults)
+            self._latest[source] = max(message.sequence, self._latest.get(source, 0))
+            told.append(message)
+        self._db.execute("COMMIT")
+        for message in told:
+            self._tell(message)
+
+    def _greet(self, topic: str, t: int) -> None:
+        """Tell a station whose status lay at the broker that someone acknowledges again."""
+        if self._acknowledge and self._connection.room:
+            self._connection.publish(topic.replace("/status", "/hub/ack"), b'{"ids":[]}', t)
+
+    def _read(self, item: Received) -> tuple[Message, dict[str, Any]]:
+        """The message in a packet.
+
+        Raises:
+            ValueError: it can't be used: no event, or not of the station whose topic it is.
+        """
+        _, _, city, station, kind = item.topic.split("/", 4)
+        if kind not in Kind.__members__ and kind not in RETAINED:
+            raise ValueError("no topic of a station")
+        event = json.loads(item.payload)
+        if fault := next(iter(self._envelope.iter_errors(event)), None):
+            raise ValueError(f"no CloudEvent: {fault.message}")
+        source, sequence = event["source"], int(event["sequence"])
+        if source != f"/eew/{city}/{station}":
+            raise ValueError(f"speaks for {source}")
+        name = event["type"].removeprefix("eew.").removesuffix(".v1")
+        message = Message(
+            city=city,
+            station=station,
+            kind=kind,
+            id=event["id"],
+            sequence=sequence,
+            type=name,
+            time=event["time"],
+            data=event["data"],
+            late=sequence < self._latest.get(source, 0),
+            faults=self._faults(name, event["data"]),
+        )
+        return message, event
+
+    def _faults(self, name: str, data: Any) -> tuple[str, ...]:
+        validator = self._validators.get(name)
+        if validator is None:
+            return (f"no schema for {name!r}",)
+        found = []
+        for error in validator.iter_errors(data):
+            found.append(f"{error.json_path}: {error.message}")
+            if len(found) == MAX_FAULTS:
+                break
+        return tuple(found)
+
+    def _acknowledge_all(self, t: int) -> None:
+        for source in list(self._unacknowledged):
+            if not self._acknowledge or not self._connection.room:
+                return
+            ids = self._unacknowledged.pop(source)
+            topic = f"eew/v1{source.removeprefix('/eew')}/hub/ack"
+            payload = json.dumps({"ids": ids}, separators=(",", ":")).encode()
+            self._connection.publish(topic, payload, t)

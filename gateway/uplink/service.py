@@ -1,0 +1,449 @@
+"""The uplink's one loop: from the core's feed through the outbox to the hub, and commands back.
+
+::
+
+    feed.sock ─► records ─► outbox ─► broker ─► hub
+                 readings ─► gathered ─┘  ▲        │ hub/ack, hub/command
+                    core ◄──── verified ──┴────────┘
+
+A turn takes what happened, sends what is due from memory, and only then stores: a slow disk delays
+no alert. Whatever is dropped or refused is counted and told to the hub as health.
+"""
+
+import json
+import logging
+import selectors
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway import __version__
+from gateway.clock import UtcClock, read_system
+from gateway.core import commands
+from gateway.core.commands import MAX_ENVELOPE_BYTES, Refusal
+from gateway.core.health import HealthBook
+from gateway.core.notify import notify
+from gateway.events import MICRO, NS, Event, Reply, iso, to_record
+from gateway.uplink.config import MqttConfig, UplinkConfig
+from gateway.uplink.feed import CoreFeed
+from gateway.uplink.messages import RETAINED, Station, cloud_event, kind_of
+from gateway.uplink.mqtt import (
+    Connection,
+    Down,
+    Happening,
+    Published,
+    Received,
+    Subscribed,
+    Up,
+    Will,
+)
+from gateway.uplink.outbox import Message, Outbox, Position
+
+log = logging.getLogger("gateway.uplink")
+
+CLOCK_NS = NS
+FAREWELL_NS = 2 * NS
+MAX_IDS = 10_000
+BULK_WINDOW = (1.0, 32.0)
+"""How much telemetry may be on its way: little, so that an alert never waits behind a queue."""
+
+
+class Consumer(Protocol):
+    """Something that wants what the core says: the time-series database, the archive."""
+
+    def take(self, item: Mapping[str, Any], t: int) -> None:
+        """One item of the feed; must neither wait nor raise."""
+
+    def health(self) -> list[tuple[str, str]]:
+        """Kinds of things that went wrong since last asked, with their detail."""
+
+    def close(self) -> None:
+        """Store what is held and end."""
+
+
+class BulkWindow:
+    """How many telemetry messages may be on their way: fewer as soon as a queue builds up.
+
+    The quickest acknowledgement seen is what the way takes without a queue; one that takes twice
+    as long has waited behind others, and so would an alert.
+    """
+
+    SLACK_NS = 20_000_000
+
+    def __init__(self) -> None:
+        self._size = BULK_WINDOW[0]
+        self._quickest_ns = NS
+
+    def acknowledged(self, took_ns: int) -> None:
+        """A telemetry message was acknowledged after this time."""
+        self._quickest_ns = min(self._quickest_ns + self._quickest_ns // 1000, took_ns)
+        if took_ns > 2 * self._quickest_ns + self.SLACK_NS:
+            self._size = max(BULK_WINDOW[0], self._size / 2)
+        else:
+            self._size = min(BULK_WINDOW[1], self._size + 1 / self._size)
+
+    @property
+    def size(self) -> int:
+        return int(self._size)
+
+
+class Uplink:
+    """Everything the uplink does, one :meth:`turn` at a time. ``t`` is monotonic time in ns."""
+
+    def __init__(
+        self,
+        config: UplinkConfig,
+        run: Path,
+        state: Path,
+        selector: selectors.BaseSelector,
+        t: int,
+        consumers: tuple[Consumer, ...] = (),
+    ) -> None:
+        state.mkdir(parents=True, exist_ok=True)
+        self._config = config
+        self._mqtt: MqttConfig = config.mqtt or MqttConfig(urls=())
+        self._station = Station(config.city, config.station)
+        self._keys = commands.read_keys(config.keys)
+        self._utc = UtcClock()
+        self._utc.sample(*read_system())
+        self._clock_at = t + CLOCK_NS
+        self._health = HealthBook()
+        self._run_id = f"u{uuid.uuid4().hex[:12]}"
+        self._count = 0
+        self.outbox = Outbox(state / "outbox.sqlite", config.outbox_quota_mb << 20, t)
+        self.feed = CoreFeed(run / "feed.sock", selector)
+        self._consumers = consumers
+        self._connection = (
+            Connection(self._mqtt, self._mqtt.client_id or config.station, self._will, selector)
+            if config.mqtt
+            else None
+        )
+        self._in_flight: dict[int, tuple[Message, int]] = {}
+        self._bulk = BulkWindow()
+        self._stored: Position | None = self.outbox.position
+        self._readings: list[Mapping[str, Any]] = []
+        self._telemetry_at: int | None = None
+        self._away = False
+        self._damaged = 0
+
+    # --- for the loop -----------------------------------------------------------------------------
+
+    def next_deadline(self, t: int) -> int:
+        """When :meth:`turn` is next wanted, readable sockets apart."""
+        times = [self._clock_at, self.outbox.next_deadline()]
+        if self._connection is not None:
+            times.append(self._connection.next_deadline(t))
+        times += [
+            x
+            for x in (self.feed.next_deadline(t), self._telemetry_at, self._health.next_deadline())
+            if x is not None
+        ]
+        return min(times)
+
+    def turn(self, t: int) -> None:
+        """Do what there is to do at ``t``."""
+        if t >= self._clock_at:
+            self._clock_at = t + CLOCK_NS
+            self._utc.sample(*read_system())
+            self._look_after(t)
+        if self._connection is not None:
+            self._connection.tick(t)
+            for happening in self._connection.happened(t):
+                self._happened(happening, t)
+        for item in self.feed.tick(t, self.outbox.position, paused=self.outbox.full):
+            self._item(item, t)
+        if self._telemetry_at is not None and t >= self._telemetry_at:
+            self._send_telemetry(t)
+        self._send(t)
+        self.outbox.tick(t)
+        if self.outbox.position is not None and self.outbox.position != self._stored:
+            self._stored = self.outbox.position
+            self.feed.stored(self._stored)
+
+    def close(self, t: int) -> None:
+        """Store what waits and hang up, the status already said."""
+        if self._readings:
+            self._send_telemetry(t)
+        for consumer in self._consumers:
+            consumer.close()
+        self.outbox.close(t)
+        self.feed.close()
+        if self._connection is not None:
+            self._connection.close()
+
+    def farewell(self, t: int) -> bool:
+        """Say that the station stops as it was told to; whether there is someone to hear it."""
+        if self._connection is None or not self._connection.room:
+            return False
+        topic, payload = self._status("offline", "stopped")
+        self._connection.publish(topic, payload, t, retain=True)
+        return True
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is on its way to the broker."""
+        return self._connection is None or self._connection.flushed()
+
+    # --- from the core ----------------------------------------------------------------------------
+
+    def _item(self, item: Mapping[str, Any], t: int) -> None:
+        for consumer in self._consumers:
+            consumer.take(item, t)
+        try:
+            match item.get("stream"):
+                case "record":
+                    self._record(str(item["run_id"]), int(item["seq"]), item["record"], t)
+                case "data":
+                    self._take_data(item, t)
+                case "gap":
+                    detail = f"{item['of']}: the core no longer had it"
+                    self._incident("feed", "lost", t, detail, int(item["lost"] or 1))
+        except (KeyError, TypeError, ValueError) as error:
+            self._incident("feed", "garbled", t, f"{error!r}")
+
+    def _record(self, run_id: str, seq: int, record: Mapping[str, Any], t: int) -> None:
+        self._put(f"{run_id}-{seq}", record, t)
+        self.outbox.reached(run_id, seq, t)
+
+    def _take_data(self, item: Mapping[str, Any], t: int) -> None:
+        if "reading" in item:
+            self._readings.append(_reading(item["reading"]))
+            if self._telemetry_at is None:
+                self._telemetry_at = t + round(self._config.telemetry_interval_s * NS)
+        elif "packet" in item and self._config.waveforms:
+            packet = item["packet"]
+            self._put(self._own_id(), {"type": "waveform", "time": packet["start"], **packet}, t)
+
+    def _send_telemetry(self, t: int) -> None:
+        readings, self._readings, self._telemetry_at = self._readings, [], None
+        record = {"type": "telemetry", "time": readings[-1]["time"], "readings": readings}
+        self._put(self._own_id(), record, t)
+
+    def _put(self, identity: str, record: Mapping[str, Any], t: int) -> None:
+        name = record["type"]
+
+        def payload(sequence: int) -> bytes:
+            return cloud_event(self._station.source, identity, sequence, record)
+
+        if name in RETAINED:
+            topic = self._station.topic(name)
+            self.outbox.retain(topic, payload(self.outbox.next_sequence()), t)
+            self._say_retained(topic, t)
+            return
+        kind = kind_of(name)
+        if self._connection is not None:
+            self.outbox.put(kind, identity, self._station.topic(kind.name), payload, t)
+
+    # --- to the hub -------------------------------------------------------------------------------
+
+    def _send(self, t: int) -> None:
+        if self._connection is None or not (room := self._connection.room):
+            return
+        bulk_room = self._bulk.size - sum(m.kind.bulk for m, _ in self._in_flight.values())
+        for message in self.outbox.due(t, room, bulk_room):
+            expiry_s = self.outbox.remaining_s(message, t)
+            mid = self._connection.publish(message.topic, message.payload, t, expiry_s=expiry_s)
+            self._in_flight[mid] = (message, t)
+
+    def _say_retained(self, topic: str, t: int) -> None:
+        if self._connection is not None and self._connection.room:
+            self._connection.publish(topic, self.outbox.retained[topic], t, retain=True)
+
+    def _will(self) -> Will:
+        return Will(*self._status("offline", "lost"))
+
+    def _status(self, state: str, reason: str = "") -> tuple[str, bytes]:
+        record = {
+            "type": "status",
+            "time": iso(now() + self._utc.offset_ns),
+            "state": state,
+            "reason": reason,
+            "run_id": self._run_id,
+            "version": __version__,
+            "acknowledgement": self._mqtt.acknowledgement,
+        }
+        sequence = self.outbox.next_sequence()
+        payload = cloud_event(self._station.source, self._own_id(), sequence, record)
+        return self._station.topic("status"), payload
+
+    # --- from the hub -----------------------------------------------------------------------------
+
+    def _happened(self, happening: Happening, t: int) -> None:
+        match happening:
+            case Up():
+                self._up(happening, t)
+            case Down():
+                self._down(happening, t)
+            case Published():
+                self._published(happening, t)
+            case Subscribed() if happening.refused:
+                detail = f"hub/#: {happening.refused}; give the station read access to it"
+                self._tell(self._health.condition("uplink", "subscription", t, detail), t)
+            case Subscribed():
+                self._tell(self._health.clear("uplink", "subscription", t), t)
+            case Received():
+                self._received(happening, t)
+
+    def _up(self, up: Up, t: int) -> None:
+        assert self._connection is not None  # noqa: S101  only a connection says that it is up
+        log.info("hub reached", extra={"url": up.url, "mqtt": up.version})
+        self._away = False
+        self._tell(self._health.clear("uplink", "disconnected", t, up.url), t)
+        self._connection.subscribe(self._station.topic("hub/#"))
+        topic, payload = self._status("online")
+        self._connection.publish(topic, payload, t, retain=True)
+        for topic in self.outbox.retained:
+            self._say_retained(topic, t)
+
+    def _down(self, down: Down, t: int) -> None:
+        self._in_flight.clear()
+        self.outbox.send_again()
+        if not self._away:
+            self._away = True
+            detail = f"{down.url}: {down.reason}"
+            log.warning("hub lost", extra={"url": down.url, "reason": down.reason})
+            self._tell(self._health.condition("uplink", "disconnected", t, detail), t)
+
+    def _published(self, published: Published, t: int) -> None:
+        message, sent_t = self._in_flight.pop(published.mid, (None, 0))
+        if message is None:
+            return
+        if published.refused:
+            detail = f"{message.topic}: {published.refused}"
+            self._tell(self._health.incident("uplink", "refused", t, detail), t)
+            return
+        if message.kind.bulk:
+            self._bulk.acknowledged(t - sent_t)
+        if message.kind.bulk or self._mqtt.acknowledgement == "broker":
+            self.outbox.acknowledged([message.id], t)
+
+    def _received(self, received: Received, t: int) -> None:
+        if received.topic == self._station.topic("hub/ack"):
+            self._acknowledged(received.payload, t)
+        elif received.topic == self._station.topic("hub/command"):
+            self._command(received, t)
+
+    def _acknowledged(self, payload: bytes, t: int) -> None:
+        """The hub has these, or, without any, is back and wants what it has not acknowledged."""
+        try:
+            ids = json.loads(payload)["ids"]
+            known = [i for i in ids[:MAX_IDS] if isinstance(i, str)]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self._tell(self._health.incident("uplink", "bad_ack", t, "hub/ack is not ids"), t)
+            return
+        if known:
+            self.outbox.acknowledged(known, t)
+        else:
+            self.outbox.send_again()
+
+    def _command(self, received: Received, t: int) -> None:
+        """Verify a command and hand it on; what is not signed by the hub gets no answer."""
+        if received.retained:
+            found: commands.Command | Refusal = Refusal(
+                commands.Reason.retained, "a retained command may be of any age; publish it anew"
+            )
+        else:
+            found = commands.verify(
+                received.payload[: MAX_ENVELOPE_BYTES + 1],
+                self._keys,
+                clock=self._utc.clock(t),
+                station=self._station.id,
+                groups=(*self._config.groups, self._station.city),
+            )
+        if isinstance(found, Refusal):
+            detail = f"{found.reason}: {found.detail}"
+            self._tell(self._health.incident("uplink", "command_refused", t, detail), t)
+            if found.id:
+                self._tell([Reply(found.id, "", "refused", t, detail, "uplink")], t)
+        elif not self.feed.command(json.loads(received.payload)):
+            reason = "the core does not run"
+            self._tell([Reply(found.id, found.action, "failed", t, reason, "uplink")], t)
+
+    # --- health -----------------------------------------------------------------------------------
+
+    def _look_after(self, t: int) -> None:
+        health = self._health
+        for kind, wrong, detail in (
+            ("store", bool(self.outbox.failure), self.outbox.failure),
+            ("core", bool(self.feed.trouble), self.feed.trouble),
+        ):
+            if wrong:
+                self._tell(health.condition("uplink", kind, t, detail, "failed"), t)
+            else:
+                self._tell(health.clear("uplink", kind, t), t)
+        for (dropped, why), count in self.outbox.dropped().items():
+            self._incident("outbox", f"dropped_{why}", t, dropped.name, count)
+        if self.outbox.damaged > self._damaged:
+            self._damaged = self.outbox.damaged
+            detail = f"{self.outbox.path} was damaged and set aside; what could be read was kept"
+            self._incident("outbox", "damaged", t, detail)
+        for consumer in self._consumers:
+            for kind, detail in consumer.health():
+                self._incident(type(consumer).__name__.lower(), kind, t, detail)
+        self._tell(health.tick(t), t)
+
+    def _incident(self, component: str, kind: str, t: int, detail: str, count: int = 1) -> None:
+        self._tell(self._health.incident(component, kind, t, detail, count), t)
+
+    def _tell(self, events: Sequence[Event], t: int) -> None:
+        for event in events:
+            record = to_record(event, self._utc.offset_ns)
+            log.warning(record["type"], extra={"record": record})
+            self._put(self._own_id(), record, t)
+
+    def _own_id(self) -> str:
+        self._count += 1
+        return f"{self._run_id}-{self._count}"
+
+
+def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """A reading of the feed as it is published: the value in its unit."""
+    micro = reading["micro"]
+    return {
+        "sensor": reading["sensor"],
+        "time": reading["time"],
+        "quantity": reading["quantity"],
+        "value": None if micro is None else micro / MICRO,
+    }
+
+
+def now() -> int:
+    """The host's own clock, ns: it never steps, and is the one that the clock's offset is to."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def run(config: UplinkConfig, run_dir: Path, state: Path) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop_in, stop_out = socket.socketpair()
+    stop_out.setblocking(False)
+    signal.set_wakeup_fd(stop_out.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    with selectors.DefaultSelector() as selector:
+        selector.register(stop_in, selectors.EVENT_READ, None)
+        uplink = Uplink(config, run_dir, state, selector, now())
+        notify("READY=1")
+        stopping_at: int | None = None
+        while True:
+            t = now()
+            uplink.turn(t)
+            notify("WATCHDOG=1")
+            deadline = uplink.next_deadline(t)
+            if stopping_at is not None:
+                deadline = min(deadline, stopping_at)
+                if t >= stopping_at or uplink.quiet:
+                    break
+            ready = selector.select(max(0, deadline - now()) / NS)
+            t = now()
+            for key, mask in ready:
+                if key.data is not None:
+                    key.data(mask, t)
+                elif stopping_at is None:
+                    selector.unregister(stop_in)
+                    notify("STOPPING=1")
+                    stopping_at = t + FAREWELL_NS if uplink.farewell(t) else t
+        uplink.close(now())

@@ -1,0 +1,40 @@
+"""A broker a module, and a city that is closed whatever happens in it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.hub.broker import Broker, find_program
+from tests.uplink.city import City
+
+needs_broker = pytest.mark.skipif(
+    find_program("mosquitto") is None, reason="mosquitto is not installed"
+)
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    if find_program("mosquitto") is None:
+        pytest.skip("mosquitto is not installed")
+    with Broker() as running:
+        yield running
+
+
+@pytest.fixture
+def make_city(tmp_path: Path) -> Iterator[Callable[..., City]]:
+    cities: list[City] = []
+
+    def make(url: str, **changes: Any) -> City:
+        cities.append(City(tmp_path, url, **changes))
+        return cities[-1]
+
+    yield make
+    for made in cities:
+        made.close()
+
+
+@pytest.fixture
+def city(broker: Broker, make_city: Callable[..., City]) -> City:
+    return make_city(broker.url)
