@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from gateway import drivers, siren
@@ -32,6 +31,10 @@ class Devices:
         self._findings = findings
         self._folders = folders
         self._run = run
+        self._drivers: dict[str | int, dict[str, str]] = {
+            "sensor": drivers.paths(),
+            "siren": siren.paths(),
+        }
         self._profiles: dict[str, tuple[Profile, Source] | None] = {}
         self._ports: dict[str, Key] = {}
         self._channels: dict[str, Key] = {}
@@ -88,19 +91,20 @@ class Devices:
             return None
         return found
 
-    def _driver(self, key: Key, profile: Profile, source: Source, kind: ModuleType) -> Any:
-        """A driver's class; None where it can't be had."""
+    def _driver(self, key: Key, profile: Profile, source: Source) -> tuple[str, Any] | None:
+        """A driver's ``module:Class`` and its class; None where it can't be had."""
         name = profile.profile.driver
+        known = self._drivers[key[0]]
         try:
-            path = kind.paths()[name]
-            driver = kind.load(name)
+            path = known[name]
+            driver = drivers.load_object(path)
         except KeyError:
-            text = f"no driver {name!r}; {nearest(name, kind.names())}"
+            text = f"no driver {name!r}; {nearest(name, sorted(known))}"
         except (ImportError, AttributeError) as error:
             text = f"driver {name!r} can't be loaded: {error}"
         else:
             self._modules.setdefault(path.partition(":")[0], key)
-            return driver
+            return path, driver
         self._findings.add([Findings(source).at(("profile", "driver"), text)])
         return None
 
@@ -142,9 +146,10 @@ class Devices:
             text = f"{sensor.port!r} is also the port of {key_text(other)}; expected one of its own"
             self._findings.error((*key, "port"), text)
         channels = self._sensor_channels(key, sensor, profile, station)
-        made = self._driver(key, profile, source, drivers)
-        if made is None:
+        found_driver = self._driver(key, profile, source)
+        if found_driver is None:
             return None
+        path, made = found_driver
         options = {**profile.driver, **sensor.options}
         try:
             driver = made(options, sensor.name)
@@ -167,7 +172,7 @@ class Devices:
         return Sensor(
             name=sensor.name,
             port=port,
-            driver=drivers.paths()[profile.profile.driver],
+            driver=path,
             kind=made.kind,
             options=options,
             channels=channels,
@@ -236,9 +241,10 @@ class Devices:
             self._findings.error((*key, "port"), text)
         elif profile.port is not None and given.port is None:
             self._findings.error((*key, "port"), "missing; expected the device that switches it")
-        made = self._driver(key, profile, source, siren)
-        if made is None:
+        found_driver = self._driver(key, profile, source)
+        if found_driver is None:
             return None
+        path, made = found_driver
         options = {**profile.driver, **given.options}
         unit = {name: given.unit.get(name, default) for name, default in limits.unit.items()}
         try:
@@ -249,7 +255,7 @@ class Devices:
         return Siren(
             name=given.name,
             port=self._port(key, given.port, profile) if given.port is not None else None,
-            driver=siren.paths()[profile.profile.driver],
+            driver=path,
             options=options,
             unit=unit,
             max_on_s=given.max_on_s or limits.max_on_s,

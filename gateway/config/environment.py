@@ -32,7 +32,7 @@ class Overrides:
 def overrides(model: type[BaseModel], environ: Mapping[str, str] | None = None) -> Overrides:
     """Read the overrides of a model's keys; a wrong one becomes a fault and overrides nothing."""
     found = Overrides()
-    shape = form.Form(model)
+    shape = form.form(model)
     for variable, text in sorted((os.environ if environ is None else environ).items()):
         if not variable.startswith(PREFIX) or "__" not in variable:
             continue

@@ -6,6 +6,7 @@ environment and docs/configuration.md all speak from the same declaration.
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -79,6 +80,12 @@ class Form:
                 found, inner = self.resolve(found["items"]), (*inner, 0)
             if "properties" in found:
                 yield from self.tables(inner)
+
+
+@cache
+def form(model: type[BaseModel]) -> Form:
+    """The form of a model, made once."""
+    return Form(model)
 
 
 def is_scalar(schema: Schema) -> bool:

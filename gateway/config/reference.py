@@ -23,7 +23,7 @@ END = "<!-- generated from the models: end -->"
 
 def keys(model: type[BaseModel], level: str = "###") -> str:
     """Every table of a file and every key in it, as Markdown."""
-    return "\n".join(_tables(form.Form(model), level))
+    return "\n".join(_tables(form.form(model), level))
 
 
 def _tables(shape: form.Form, level: str) -> Iterator[str]:

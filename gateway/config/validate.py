@@ -29,7 +29,7 @@ def validate(
     try:
         return model(**source.data), []
     except ValidationError as error:
-        shape = form.Form(model)
+        shape = form.form(model)
         return None, [
             _fault(found, source, shape, variables or {})
             for found in error.errors(include_url=False)
