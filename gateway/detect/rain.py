@@ -215,17 +215,20 @@ class RainEvaluator(Evaluator):
         if fallen.nm is None or self.mode is Mode.maintenance:
             return False
         self._speaks_dry = self._speaks_dry or not fallen.nm
+        self._add(t, fallen.nm, fallen.span_ns)
+        return True
+
+    def _add(self, t: int, nm: int, span_ns: int) -> None:
         for rolling in self._sums.values():
-            rolling.add(t, fallen.nm, fallen.span_ns)
+            rolling.add(t, nm, span_ns)
         for rolling in self._intensities.values():
-            rolling.add(t, fallen.nm, fallen.span_ns or spacing)
-        if fallen.nm:
+            rolling.add(t, nm, span_ns or self._spacing_ns)
+        if nm:
             self._wet_ns = t
             event = self.event
             if event is None or t - event.last_ns >= EVENT_GAP_NS:
                 event = RainEvent(t, t, 0)
-            self.event = RainEvent(event.start_ns, t, event.nm + fallen.nm)
-        return True
+            self.event = RainEvent(event.start_ns, t, event.nm + nm)
 
     def _value(self, condition: Condition) -> int | None:
         return self._sums[condition.window_s].total
