@@ -22,8 +22,10 @@ says nothing of that window and is left out of it; the window is then incomplete
 A gauge that reports dry intervals too has left readings out when its next one comes after twice the
 usual time; that makes windows incomplete as a missing reading does.
 
-A fault makes a reading count as missing: an amount beyond the largest rain on record (``highest``
-of the scale, plus one tip), a negative one, a rate that has not changed for ``stuck_h``. A counter
+A fault makes a reading count as missing: an amount beyond the largest rain on record, a negative
+one, a rate that has not changed for ``stuck_h``. The largest is ``highest`` of the scale for each
+minute, and at most 422 mm × (hours)^0.475, the envelope of the world's records (Paulhus 1965; WMO
+No. 168), plus one tip. The interval of a first ``rain_mm`` is taken for 5 minutes. A counter
 that jumps is believed only when the next reading confirms the new place, and the jump is no rain.
 A second equal tip within 150 ms is the contact bouncing and adds nothing.
 """
@@ -51,7 +53,9 @@ EVENT_GAP_NS = 6 * 3600 * NS
 MINUTE_NS = 60 * NS
 _HOUR_NS = 3600 * NS
 _UNKNOWN_NS = 24 * _HOUR_NS
+_FIRST_NS = 5 * MINUTE_NS
 _TIP_NM = 1 * MICRO
+_RECORD_NM = 422 * MICRO
 _BOUNCE_NS = NS * 150 // 1000
 _RATE_REACH_NS = 15 * MINUTE_NS
 _BLOCKED_S = 3 * 3600
@@ -119,10 +123,13 @@ class RainGauge:
         return self._rate(t, micro, since)
 
     def _believed(self, nm: int, span_ns: int) -> bool:
-        return self._highest_nm is None or (nm - _TIP_NM) * MINUTE_NS <= self._highest_nm * span_ns
+        if self._highest_nm is None:
+            return True
+        most = self._highest_nm * span_ns // MINUTE_NS
+        return nm - _TIP_NM <= min(most, int(_RECORD_NM * (span_ns / _HOUR_NS) ** 0.475))
 
     def _amount(self, t: int, nm: int, since: int | None) -> Fallen:
-        span = _HOUR_NS if since is None else t - since
+        span = _FIRST_NS if since is None else t - since
         before, self._last_nm = self._last_nm, nm
         if nm and nm == before and span < _BOUNCE_NS:
             return Fallen(0, fault="bounce", detail=f"a second tip after {span // 1_000_000} ms")

@@ -247,6 +247,16 @@ def test_only_the_level_reached_is_told_and_the_highest_that_still_stands() -> N
     assert [level for level, _ in changes(out)] == ["red", "yellow"]
 
 
+def test_a_fresh_level_is_told_below_one_that_a_restart_left_unconfirmed() -> None:
+    before = evaluator("water-level-example")
+    feed(before, "water_level_m", [513.7] * 5, step=MINUTE)
+    again = evaluator("water-level-example")
+    again.restore(before.state(0), 10 * MINUTE, 0)
+    out = feed(again, "water_level_m", [512.1] * 100, start=11 * MINUTE, step=MINUTE)
+    out += feed(again, "water_level_m", [511.0] * 100, start=111 * MINUTE, step=MINUTE)
+    assert [level for level, _ in changes(out)] == ["yellow", "none"]
+
+
 def test_a_missing_reading_is_no_zero() -> None:
     to = evaluator("contact")
     feed(to, "contact", [1], step=NS)
@@ -273,7 +283,7 @@ winds = st.lists(
 
 
 @given(winds, st.lists(st.integers(0, 100 * HOUR), max_size=20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_when_the_clock_is_told_changes_nothing(
     rows: list[tuple[int, int | None]], ticks: list[int]
 ) -> None:
