@@ -51,6 +51,12 @@ GRID_NS = NS // 10
 
 LOWEST_RATE_HZ = 10.0
 
+_ROUNDING_NS = 1000
+"""What rounding may shift a sample against a grid time by."""
+
+_JUMP_SAMPLES = 0.5
+"""A start further than this from where the last packet ended is a jump in time."""
+
 _STANDARD_BAND_HZ = (0.1, 10.0)
 _DISPLACEMENT_CORNER_HZ = 0.075
 
@@ -355,22 +361,32 @@ class _Shaking:
     def advance(self, motion: Float, live: NDArray[np.bool_], start_ns: int) -> list[GroundMotion]:
         """Take samples in order; gives the values of each grid time that they reach."""
         given: list[GroundMotion] = []
+        self._skip(start_ns)
         done, n = 0, motion.shape[2]
         last_ns = start_ns + round((n - 1) * NS / self.rate_hz)
         while not self.over:
             due_ns = self.onset_ns + (self.grid + 1) * GRID_NS
-            if due_ns > last_ns + 1000:  # the clock's rounding
+            if due_ns > last_ns + _ROUNDING_NS:
+                self._take(motion[:, :, done:], live[:, done:])
                 break
-            stop = math.floor((due_ns - start_ns) * self.rate_hz / NS + 1e-3) + 1
+            stop = max(done, math.floor((due_ns - start_ns) * self.rate_hz / NS + 1e-3) + 1)
             self._take(motion[:, :, done:stop], live[:, done:stop])
-            done = max(done, stop)
+            done = stop
             self.grid += 1
             self._close_bin()
             if due_ns >= self.first_ns:
                 given.append(self._value(due_ns))
-        if not self.over:
-            self._take(motion[:, :, done:], live[:, done:])
         return given
+
+    def _skip(self, start_ns: int) -> None:
+        """Leave out the grid times that lie in a hole before ``start_ns``."""
+        hole_ns = start_ns - round((1 + _JUMP_SAMPLES) * NS / self.rate_hz) - self.onset_ns
+        missed = math.ceil(hole_ns / GRID_NS) - 1 - self.grid
+        if missed > 0:
+            self.grid += missed
+            self.bins.append(self.current)
+            self.bins.extend(self._new_bin() for _ in range(min(missed, _QUIET_BINS) - 1))
+            self.current = self._new_bin()
 
     def _take(self, motion: Float, live: NDArray[np.bool_]) -> None:
         if not motion.shape[2]:
@@ -547,7 +563,7 @@ class GroundMotionMeter:
         if self._next_ns is None:
             return
         jump_ns = start_ns - self._next_ns
-        if abs(jump_ns) * self._rate_hz > 0.5 * NS:
+        if abs(jump_ns) * self._rate_hz > _JUMP_SAMPLES * NS:
             self._intake.restart()
             self._history.clear()
             if jump_ns < 0:

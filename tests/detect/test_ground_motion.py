@@ -403,6 +403,19 @@ def test_no_edge_of_a_gap_is_shaking(how: str, new_offset: float) -> None:
     assert all(m.predicted is None for m in said)
 
 
+@pytest.mark.parametrize(("lost_s", "goes_on"), [(5, True), (60, False)])
+def test_no_value_is_given_for_a_time_that_was_lost(lost_s: int, goes_on: bool) -> None:
+    rate_hz, under_test = 100.0, meter(100.0)
+    samples, resumed_ns = burst(rate_hz, 1.0), (33 + lost_s) * NS
+    before = measure(under_test, samples[:, :3300], rate_hz)
+    after = under_test.process(samples[:, 3300:3500], resumed_ns)
+    assert [m.time_ns for m in before] == [3 * 10**10 + 10**8 * k for k in range(4, 30)]
+    assert [m.time_ns for m in after[:2]] == [resumed_ns, resumed_ns + 10**8][: 2 if goes_on else 1]
+    assert under_test.active is goes_on
+    assert after[-1].final is not goes_on
+    assert after[-1].pga == before[-1].pga
+
+
 def test_a_clock_that_falls_back_ends_the_measurement() -> None:
     under_test = meter(100.0)
     under_test.process(burst(100.0, 1.0)[:, :3041], 100 * NS)
