@@ -69,6 +69,8 @@ def _print_meaning(compiled: "Compiled") -> None:
             output.table(rows, list(rows[0]), title)
     if not any(c.sensitivity for s in compiled.sensors for c in s.channels):
         output.say("no sensitivity: onsets are reported, earthquake alerts are disabled")
+    if sum(sensor.kind == "seismic" for sensor in compiled.sensors) == 1:
+        output.say("one seismometer: single-sensor mode, an alert needs shaking on two components")
     if not compiled.sirens:
         output.say("no siren: alerts are published and nothing sounds")
 

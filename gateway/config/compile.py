@@ -82,6 +82,8 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
     devices.check_core_imports()
     if (seismic := table(models.Seismic, "detect", "seismic")) is not None:
         _check_seismic(findings, seismic, sensors)
+    if (site := table(models.Site, "site")) is not None:
+        _check_site(findings, site, sensors)
     if (uplink := table(models.Uplink, "uplink")) is not None:
         _check_uplink(findings, uplink)
     commands = table(models.Commands, "commands")
@@ -124,6 +126,14 @@ def compile_config(path: Path, *, run: Path = RUN) -> Compiled:
     if checked.compiled is None:
         raise ConfigError(checked.errors)
     return checked.compiled
+
+
+def _check_site(findings: Findings, given: models.Site, sensors: Iterable[Sensor]) -> None:
+    """A site with one seismometer is in single-sensor mode, whatever the table says."""
+    there = sum(sensor.kind == "seismic" for sensor in sensors)
+    if 1 < there < given.votes:
+        text = f"{given.votes}; expected at most {there}, the seismometers that there are"
+        findings.error(("site", "votes"), text)
 
 
 def _check_seismic(findings: Findings, given: models.Seismic, sensors: Iterable[Sensor]) -> None:

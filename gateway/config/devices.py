@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,16 @@ class Devices:
                 return
         self._findings.error(key, message)
 
+    def _plain(self, key: Key, table: str, values: Mapping[str, Any]) -> bool:
+        """Whether values can stand in the compiled file; drivers see nothing that can't."""
+        try:
+            json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError):
+            text = "expected text, finite numbers, true or false, or lists and tables of these"
+            self._findings.error((*key, table) if table else key, text)
+            return False
+        return True
+
     # -- sensors ---------------------------------------------------------------------------------
 
     def _sensor(
@@ -151,6 +161,8 @@ class Devices:
             return None
         path, made = found_driver
         options = {**profile.driver, **sensor.options}
+        if not self._plain(key, "options", options):
+            return None
         try:
             driver = made(options, sensor.name)
         except ValueError as error:
@@ -247,6 +259,8 @@ class Devices:
         path, made = found_driver
         options = {**profile.driver, **given.options}
         unit = {name: given.unit.get(name, default) for name, default in limits.unit.items()}
+        if not all([self._plain(key, "options", options), self._plain(key, "", unit)]):
+            return None
         try:
             made(options, {given.name: unit})
         except ValueError as error:

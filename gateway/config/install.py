@@ -1,9 +1,9 @@
 """Put a compiled configuration in the core's place, whole or not at all.
 
-==========================  =======================================================================
+============================  =====================================================================
 STATE/compiled/current.json   what the core loads
 STATE/compiled/previous.json  what it loads when it can't load that
-==========================  =======================================================================
+============================  =====================================================================
 """
 
 import json
@@ -45,19 +45,18 @@ def install(config: Compiled, state: Path) -> bool:
     data = to_json(config)
     if current.is_file() and current.read_bytes() == data:
         return False
-    new = folder / f".{CURRENT}.{os.getpid()}"
+    new, old = (folder / f".{name}.{os.getpid()}" for name in (CURRENT, PREVIOUS))
     try:
         _write(new, data)
         if compiled.load(new) != config:
             raise ValueError(f"{new}: does not read back as it was written")
         if _loads(current):
-            old = folder / f".{PREVIOUS}.{os.getpid()}"
-            old.unlink(missing_ok=True)
             os.link(current, old)
             old.replace(previous)
         new.replace(current)
     finally:
         new.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
     _sync(folder)
     return True
 

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from gateway import drivers
 from gateway.config import check
 from gateway.config.environment import PREFIX
 
@@ -34,6 +36,15 @@ address = 1
 relay = 1
 """
 """A sound configuration; the tests below spoil single lines of it."""
+
+
+_third_party = cache(drivers._third_party)
+
+
+@pytest.fixture(autouse=True)
+def _installed_packages_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searching them for entry points is most of what a check costs."""
+    monkeypatch.setattr(drivers, "_third_party", _third_party)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.config import ConfigError, check, compile_config
 from tests.config.conftest import GOOD
@@ -346,3 +348,40 @@ def test_what_can_not_be_compiled_raises_with_every_fault(config: Path) -> None:
         compile_config(config)
     assert len(caught.value.faults) == 2
     assert str(caught.value).count("\n") == 1
+
+
+def test_a_vote_needs_as_many_seismometers(faults: Faults) -> None:
+    two = GOOD.replace('"hydreon-rg15"', '"rpi-seism"\nlocation = "10"')
+    assert faults("[site]\nvotes = 2\n" + two) == []
+    assert faults("[site]\nvotes = 3\n" + GOOD) == []
+    assert faults("[site]\nvotes = 3\n" + two) == [
+        "gateway.toml:2: site.votes: 3; expected at most 2, the seismometers that there are"
+    ]
+
+
+@pytest.mark.parametrize("value", ["nan", "1979-05-27", "[1979-05-27]"])
+def test_an_option_that_the_compiled_file_can_not_hold_is_refused(
+    faults: Faults, value: str
+) -> None:
+    option = f'port = "/dev/seis1"\noptions = {{ rate_hz = {value} }}'
+    (fault,) = faults(GOOD.replace('port = "/dev/seis1"', option))
+    assert fault.startswith("gateway.toml:11: sensor[0].options: expected text, finite numbers")
+    (fault,) = faults(GOOD.replace("relay = 1", f"relay = {value}"))
+    assert fault.startswith("gateway.toml:17: siren[0]: expected text, finite numbers")
+
+
+ODD = ["''", "'x'", "-1", "1e400", "nan", "true", "[]", "[1]", "{}", "{a = 1}", "1979-05-27"]
+LINES = [i for i, line in enumerate(GOOD.splitlines()) if "=" in line]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(changes=st.dictionaries(st.sampled_from(LINES), st.sampled_from(ODD), min_size=1))
+def test_no_value_whatever_stops_the_check(faults: Faults, changes: dict[int, str]) -> None:
+    lines = GOOD.splitlines()
+    for index, value in changes.items():
+        lines[index] = f"{lines[index].partition('=')[0]}= {value}"
+    for fault in faults("\n".join(lines)):
+        assert "\n" not in fault
+        assert fault.startswith("gateway.toml:")

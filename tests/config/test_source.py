@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config.faults import ConfigError, Key, key_text, nearest, parse_key
@@ -103,6 +103,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(printable, values, max_size=5))
 def test_no_key_of_a_valid_file_is_without_a_line(data: dict[str, Any]) -> None:
     text = "".join(f"{_toml(key)} = {_toml(value)}\n" for key, value in data.items())
