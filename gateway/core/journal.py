@@ -196,7 +196,7 @@ class Journal:
         """
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _wait_for_writer(directory, wait_s)
+        locked = _wait_for_lock(directory, wait_s)
         recovered, mark = recover(directory)
         start = Mark(boot_id(), boottime_ns(), deaths=recovered.deaths[-MAX_DEATHS:])
         if mark:
@@ -206,7 +206,7 @@ class Journal:
             journal._items.append(Failed("recovery", recovered.problem))
         if recovered.skipped:
             journal._items.append(Lost("damage", recovered.skipped))
-        journal._fork()
+        journal._fork(locked)
         return journal
 
     # --- what is to be kept
@@ -330,7 +330,7 @@ class Journal:
         self._queue = deque([*self._unacknowledged, *self._latest.values()])
         self._sent_of_first = self._durable = 0
         self._items.append(Healed("child"))
-        self._fork()
+        self._fork(None)
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Let the child finish; False if not everything was written within the time.
@@ -427,7 +427,7 @@ class Journal:
             self._selector.register(fd, wanted[fd], _turn)
         self._watched = set(wanted)
 
-    def _fork(self) -> None:
+    def _fork(self, locked: int | None) -> None:
         child_requests, self._requests = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._replies, child_replies = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         with contextlib.suppress(PermissionError):  # more than this user may: then the usual size
@@ -441,9 +441,12 @@ class Journal:
                 self._segment_bytes,
                 child_requests,
                 child_replies,
+                locked,
             )
         os.close(child_requests)
         os.close(child_replies)
+        if locked is not None:
+            os.close(locked)
         self.flush()
 
 
@@ -451,15 +454,18 @@ def _turn(_mask: int) -> None:
     """Nothing: the loop turns, and :meth:`Journal.flush` and :meth:`Journal.poll` do the rest."""
 
 
-def _wait_for_writer(directory: Path, wait_s: float) -> None:
+def _wait_for_lock(directory: Path, wait_s: float) -> int | None:
+    """The lock of the directory, held from before recovery until the child ends.
+
+    None when it can't be had in time: then the child goes on trying.
+    """
     deadline = time.monotonic() + wait_s
-    while time.monotonic() < deadline:
+    while True:
         try:
-            fd = lock(directory)
+            return lock(directory)
         except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return None
             time.sleep(0.005)
         except OSError:
-            return
-        else:
-            os.close(fd)
-            return
+            return None

@@ -131,9 +131,18 @@ def lock(directory: Path) -> int:
 
 
 def run(
-    directory: Path, quota_bytes: int, segment_bytes: int, requests: int, replies: int
+    directory: Path,
+    quota_bytes: int,
+    segment_bytes: int,
+    requests: int,
+    replies: int,
+    locked: int | None,
 ) -> NoReturn:
-    """Become the journal child, right after the fork; never returns."""
+    """Become the journal child, right after the fork; never returns.
+
+    ``locked`` is the descriptor of :func:`lock` if the core holds it. The exit status says whether
+    everything was written.
+    """
     code = 1
     try:
         for number in (
@@ -149,11 +158,10 @@ def run(
         signal.set_wakeup_fd(-1)
         gc.freeze()  # collecting would copy the pages that are shared with the core
         _become_ordinary()
-        _close_others(requests, replies)
-        JournalChild(
-            directory, quota_bytes // segment_bytes, segment_bytes, requests, replies
-        ).run()
-        code = 0
+        _close_others(requests, replies, *([] if locked is None else [locked]))
+        count = max(2, quota_bytes // segment_bytes)
+        child = JournalChild(directory, count, segment_bytes, requests, replies, locked)
+        code = 0 if child.run() else 1
     finally:
         # Not sys.exit: what the core registered for its own end is not this process's to do.
         os._exit(code)
@@ -183,10 +191,16 @@ class JournalChild:
     """The child's loop: receive, write, sync, read back, answer."""
 
     def __init__(
-        self, directory: Path, count: int, segment_bytes: int, requests: int, replies: int
+        self,
+        directory: Path,
+        count: int,
+        segment_bytes: int,
+        requests: int,
+        replies: int,
+        locked: int | None,
     ) -> None:
         self._directory = directory
-        self._count = max(2, count)
+        self._count = count
         self._segment_bytes = segment_bytes
         self._requests = requests
         self._replies = replies
@@ -195,7 +209,7 @@ class JournalChild:
         self._ended_ns: int | None = None
         self._clean = False
 
-        self._lock: int | None = None
+        self._lock = locked
         self._segments: Segments | None = None
         self._state_file: StateFile | None = None
         self._mark = Mark(boot_id(), boottime_ns())
@@ -216,8 +230,8 @@ class JournalChild:
         self._reading: Iterator[None] | None = None
         self._complete = True
 
-    def run(self) -> None:
-        """Until the core has ended and everything is written, or a failing disk is given up."""
+    def run(self) -> bool:
+        """Until the core has ended and everything is written (True) or a failing disk given up."""
         poll = select.poll()
         poll.register(self._requests, select.POLLIN)
         while not self._finished():
@@ -233,12 +247,15 @@ class JournalChild:
             self._store()
             self._read_on()
             self._send()
+        return not self._left()
+
+    def _left(self) -> bool:
+        return bool(self._waiting or self._written or self._state or self._mark_due)
 
     def _finished(self) -> bool:
         if self._ended_ns is None:
             return False
-        left = self._waiting or self._written or self._state is not None or self._mark_due
-        return not left or time.monotonic_ns() - self._ended_ns > GIVE_UP_NS
+        return not self._left() or time.monotonic_ns() - self._ended_ns > GIVE_UP_NS
 
     def _timeout_ms(self) -> float | None:
         if self._reading or (self._reads and not self._out):
@@ -250,15 +267,13 @@ class JournalChild:
 
     def _receive(self) -> None:
         # All that the pipe holds now, so that one fdatasync serves every commit in it.
-        while len(self._received) < PIPE_BYTES:
-            try:
+        ended, room = False, PIPE_BYTES
+        with contextlib.suppress(BlockingIOError):
+            while room > 0 and not ended:
                 data = os.read(self._requests, PIPE_BYTES)
-            except BlockingIOError:
-                break
-            if not data:
-                self._core_ended()
-                break
-            self._received += data
+                self._received += data
+                room -= len(data)
+                ended = not data
         for kind, payload in take_frames(self._received):
             if kind == FrameKind.record:
                 self._waiting.append(payload)
@@ -266,7 +281,9 @@ class JournalChild:
                 self._state = payload
             else:
                 self._obey(json.loads(payload))
-        if (self._waiting or self._state is not None or self._mark_due) and self._sync_at is None:
+        if ended:
+            self._core_ended()
+        if self._left() and self._sync_at is None:
             self._sync_at = time.monotonic_ns() + SYNC_NS
 
     def _obey(self, message: dict[str, Any]) -> None:
