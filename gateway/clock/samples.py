@@ -87,6 +87,9 @@ class SampleClock:
         if self._placed:
             late = scans.arrival_ns - self._latency - self._time(last)
             if -EARLY_NS < late < GAP_NS:
+                if last < self._end:
+                    self._measure(late)
+                    return [(self._time(scans.index), scans.samples)]
                 return list(self._pieces(scans))
             self._placed = False
             self.gaps += 1
@@ -127,15 +130,18 @@ class SampleClock:
                 self._next_epoch(scan)
             take = min(count - done, self._end - scan)
             late = scans.arrival_ns - self._latency - self._time(scan + take - 1)
-            if self._least is None:
-                self._least = self._most = late
-            elif late < self._least:
-                self._least = late
-            elif late > self._most:
-                self._most = late
+            self._measure(late)
             whole = scans.samples if take == count else scans.samples[:, done : done + take]
             yield self._time(scan), whole
             scan, done = scan + take, done + take
+
+    def _measure(self, late: int) -> None:
+        if self._least is None:
+            self._least = self._most = late
+        elif late < self._least:
+            self._least = late
+        elif late > self._most:
+            self._most = late
 
     def _next_epoch(self, scan: int) -> None:
         """Learn from the epoch that has ended and begin the one in which ``scan`` lies."""

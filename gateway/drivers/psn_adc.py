@@ -2,8 +2,8 @@
 
 The board of the amateur Public Seismic Network. Facts are from the maker's own host library (the
 ``PSNADBoard`` sources that WinSDR and Earthworm's PsnAdSend are built on) and from the firmware of
-its sister SDR24. 8N1 at 9600 to 57600 as jumpered; DTR is the board's reset: pulsed once at
-opening and held low after that, RTS low. Everything is little-endian.
+its sister SDR24. 8N1 at 9600 to 57600 as jumpered; DTR is the board's reset and stays low, so does
+RTS. Everything is little-endian.
 
 Board to host:
 
