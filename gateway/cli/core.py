@@ -21,8 +21,9 @@ def core(
 ) -> None:
     """Run the core until it is told to stop: sensors, detection, plan, sirens."""
     if compile_first:
-        from gateway.cli.apply import install_or_fail
+        from gateway import config as configuration
+        from gateway.cli.check import compiled_or_fail
 
-        install_or_fail(config, state)
+        configuration.install(compiled_or_fail(config, run), state)
     command = [sys.executable, "-m", "gateway.core", "--state", str(state), "--run", str(run)]
     os.execv(sys.executable, command)  # noqa: S606  our own interpreter, no shell

@@ -70,9 +70,10 @@ def run(
     Either is started again when it dies, and the sirens are silenced in between, as the systemd
     units do.
     """
-    from gateway.cli.apply import install_or_fail
+    from gateway import config as configuration
+    from gateway.cli.check import compiled_or_fail
 
-    install_or_fail(config, state)
+    configuration.install(compiled_or_fail(config, run), state)
     places = ["--state", str(state), "--run", str(run)]
     units = [_Unit("core", places)]
     if uplink:

@@ -18,7 +18,7 @@ from gateway.core.compiled import Compiled, Station, load
 
 def load_compiled(state: Path) -> tuple[Compiled, str]:
     """The compiled configuration, and what kept the newest one from loading."""
-    problems = []
+    problems: list[str] = []
     for name in ("current.json", "previous.json"):
         path = state / "compiled" / name
         try:

@@ -1,18 +1,16 @@
-"""Packets and readings on their way to the data feed.
+"""Packets on their way to the data feed, gathered so that each costs it little.
 
-Samples are gathered for half a second a sensor, so that a digitiser that sends one sample at a
-time costs the feed no more than one that sends fifty.
+Samples are gathered for half a second a sensor: a digitiser that sends one sample at a time then
+costs the feed no more than one that sends fifty.
 """
 
-import json
-from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.events import NS, Packet, Reading, iso
+from gateway.events import NS, Packet, Reading
 
 GATHER_NS = NS // 2
 
@@ -21,83 +19,51 @@ class _Gathered:
     """Contiguous packets of one sensor."""
 
     def __init__(self, first: Packet) -> None:
-        self.first = first
-        self.blocks: list[NDArray[Any]] = [first.samples]
-        self.columns: int = first.samples.shape[1]
+        self._first = first
+        self._blocks: list[NDArray[Any]] = [first.samples]
+        self._columns: int = first.samples.shape[1]
 
-    def follows(self, packet: Packet) -> bool:
-        """Whether the packet begins where this ends, to half a sample."""
+    def takes(self, packet: Packet) -> bool:
+        """Add the packet if it begins where this ends, to half a sample."""
         period_ns = NS / packet.rate_hz
-        return bool(
-            abs(packet.start_ns - self.first.start_ns - self.columns * period_ns) < period_ns / 2
-        )
-
-    def add(self, packet: Packet) -> None:
-        self.blocks.append(packet.samples)
-        self.columns += packet.samples.shape[1]
+        late_ns = packet.start_ns - self._first.start_ns - self._columns * period_ns
+        if abs(late_ns) >= period_ns / 2:
+            return False
+        self._blocks.append(packet.samples)
+        self._columns += packet.samples.shape[1]
+        return True
 
     @property
     def full(self) -> bool:
-        return bool(self.columns * NS >= GATHER_NS * self.first.rate_hz)
+        return bool(self._columns * NS >= GATHER_NS * self._first.rate_hz)
+
+    def packet(self) -> Packet:
+        first = self._first
+        if len(self._blocks) == 1:
+            return first
+        samples = np.concatenate(self._blocks, axis=1)
+        return Packet(first.sensor, first.start_ns, first.rate_hz, samples, first.offsets_ns)
 
 
 class Batcher:
-    """Turns what the core took in into messages for the data feed, as plain JSON types.
+    """Gathers packets by sensor; readings pass."""
 
-    ``channels`` names the channels of each seismic sensor. A packet's message holds ``sensor``,
-    ``start``, ``rate_hz``, ``channels``, ``encoding`` (``int32le`` or ``float64le``) and
-    ``samples``: base64 of the rows one after the other.
-    """
-
-    def __init__(self, channels: Mapping[str, tuple[str, ...]]) -> None:
-        self._channels = channels
+    def __init__(self) -> None:
         self._gathered: dict[str, _Gathered] = {}
 
-    def take(self, items: Iterable[Packet | Reading], utc_offset_ns: int) -> list[dict[str, Any]]:
-        """The messages that are complete."""
-        messages = []
+    def take(self, items: Iterable[Packet | Reading]) -> list[Packet | Reading]:
+        """What is complete."""
+        complete: list[Packet | Reading] = []
         for item in items:
             if isinstance(item, Reading):
-                messages.append({"reading": _reading(item, utc_offset_ns)})
+                complete.append(item)
                 continue
             held = self._gathered.get(item.sensor)
-            if held is not None and held.follows(item):
-                held.add(item)
-            else:
+            if held is None or not held.takes(item):
                 if held is not None:
-                    messages.append(self._packet(held, utc_offset_ns))
+                    complete.append(held.packet())
                 held = self._gathered[item.sensor] = _Gathered(item)
             if held.full:
+                complete.append(held.packet())
                 del self._gathered[item.sensor]
-                messages.append(self._packet(held, utc_offset_ns))
-        return messages
-
-    def _packet(self, held: _Gathered, utc_offset_ns: int) -> dict[str, Any]:
-        samples = held.blocks[0] if len(held.blocks) == 1 else np.concatenate(held.blocks, axis=1)
-        kind = "<i4" if samples.dtype.kind == "i" else "<f8"
-        first = held.first
-        return {
-            "packet": {
-                "sensor": first.sensor,
-                "start": iso(first.start_ns + utc_offset_ns),
-                "rate_hz": first.rate_hz,
-                "channels": self._channels[first.sensor],
-                "encoding": "int32le" if kind == "<i4" else "float64le",
-                "samples": b64encode(samples.astype(kind, copy=False).tobytes()).decode(),
-            }
-        }
-
-
-def _reading(reading: Reading, utc_offset_ns: int) -> dict[str, Any]:
-    value = None if reading.micro is None else reading.micro / 1e6
-    return {
-        "sensor": reading.sensor,
-        "time": iso(reading.time_ns + utc_offset_ns),
-        "quantity": reading.quantity,
-        "value": value,
-    }
-
-
-def line(message: Mapping[str, Any]) -> bytes:
-    """A message as compact JSON text, without a line feed."""
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+        return complete

@@ -57,7 +57,7 @@ class _Chain:
 
     def __init__(self, sensor: Sensor) -> None:
         self.sensor = sensor
-        self.driver = (
+        self.driver: Any = (
             load_object(sensor.driver)(sensor.options, sensor.name) if sensor.driver else None
         )
         self.heard_ns: int | None = None
@@ -103,6 +103,13 @@ class _Scalar(_Chain):
         self.evaluators: list[Evaluator] = [make(scale, sensor.name) for scale in config.scales]
         self.latest: dict[str, Reading] = {}
 
+    def values(self, t: int) -> dict[str, float]:
+        """The latest reading of each quantity, and what the scales make of them."""
+        found = {q: r.micro / 1e6 for q, r in self.latest.items() if r.micro is not None}
+        for evaluator in self.evaluators:
+            found |= evaluator.values(t)
+        return found
+
 
 def _shifted(decision: Decision, offsets: Mapping[str, int]) -> Decision:
     shift = offsets.get(getattr(decision, "channel", ""), 0)
@@ -114,7 +121,7 @@ def _shifted(decision: Decision, offsets: Mapping[str, int]) -> Decision:
             time_ns=decision.time_ns + shift,
             declared_ns=decision.declared_ns + shift,
         )
-    return replace(decision, time_ns=decision.time_ns + shift)  # type: ignore[call-arg]  # all have it
+    return replace(decision, time_ns=decision.time_ns + shift)
 
 
 class _Sirens:
@@ -282,7 +289,7 @@ class Core:
             if _due(group.driver.next_deadline(), t):
                 self._siren_answers(group, group.driver.tick(t), t)
         mark = self._sequence.watermark
-        self._advance(t if mark is None else min(t, mark))
+        self.advance(t if mark is None else min(t, mark))
         self._publish(self._health.tick(t))
         self._collect_all(t)
 
@@ -352,7 +359,7 @@ class Core:
     def _act(self, decisions: list[Decision]) -> None:
         for decision in decisions:
             t = self._t if self._live else decision.decided_ns
-            self._advance(t)
+            self.advance(t)
             match decision:
                 case Candidate() | Onset():
                     self._vote(decision)
@@ -416,7 +423,7 @@ class Core:
                     arbiter.forget(alert.id)
             self._collect_all(t)
 
-    def _advance(self, t: int) -> None:
+    def advance(self, t: int) -> None:
         """Everything of plan and sirens that is due by ``t``, each at its own time."""
         while True:
             times = [self._lifecycle.next_deadline(), self._arming.until_ns]

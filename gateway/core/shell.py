@@ -24,12 +24,12 @@ from gateway.clock import UtcClock, read_system
 from gateway.core import commands
 from gateway.core.arbiter import Request
 from gateway.core.arming import Arming, Mode
-from gateway.core.batch import Batcher, line
+from gateway.core.batch import Batcher
 from gateway.core.commands import Action, Command, Ledger, Refusal
 from gateway.core.compiled import Compiled
 from gateway.core.control import Control
 from gateway.core.engine import Core
-from gateway.core.feed import CommandReceived, Feed, Stored
+from gateway.core.feed import Feed, Refused, Stored, packet_body, reading_body
 from gateway.core.journal import (
     Batch,
     Committed,
@@ -49,8 +49,11 @@ from gateway.events import (
     Event,
     Health,
     Level,
+    Packet,
+    Reading,
     Reply,
     SirenAction,
+    Status,
     to_record,
 )
 
@@ -96,9 +99,8 @@ class Shell:
         self._lines = self._make_lines()
         self._watched: dict[str, tuple[int, int]] = {}
         self._utc = UtcClock()
-        self._batcher = Batcher(
-            {s.name: tuple(c.id for c in s.channels) for s in config.sensors if s.channels}
-        )
+        self._batcher = Batcher()
+        self._channels = {s.name: tuple(c.id for c in s.channels) for s in config.sensors}
         self._keys = commands.read_keys(config.keys)
         self._ledger = Ledger()
         self._waiting: deque[_Waiting] = deque()
@@ -273,14 +275,19 @@ class Shell:
             self._save_state()
         data = self._core.data()
         if data and self._feed.wants_data:
-            for message in self._batcher.take(data, self._utc.offset_ns):
-                self._feed.data(line(message))
+            for item in self._batcher.take(data):
+                self._feed.data(self._body(item))
+
+    def _body(self, item: Packet | Reading) -> bytes:
+        if isinstance(item, Packet):
+            return packet_body(item, self._channels[item.sensor], self._utc.offset_ns)
+        return reading_body(item, self._utc.offset_ns)
 
     def _publish(self, event: Event, offset_ns: int) -> None:
         record = to_record(event, offset_ns)
         if isinstance(event, Alert):
             record["clock"] = self._utc.status()
-        text = line(record)
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
         self._seq += 1
         important = isinstance(event, (Alert, SirenAction, Reply))
         self._journal.append(self._run_id, self._seq, text, important=important)
@@ -333,14 +340,17 @@ class Shell:
 
     def _take_orders(self) -> None:
         self._listen_to_journal()
-        for item in self._feed.taken():
-            match item:
+        for request in self._feed.take():
+            match request:
                 case Stored():
-                    self._journal.stored(item.run_id, item.seq)
-                case CommandReceived():
-                    self._command(item.raw)
-        for wanted in self._feed.wanted():
-            self._journal.read_after(wanted)
+                    self._journal.stored(request.run_id, request.seq)
+                case Refused():
+                    self._core.incident("feed", "refused", self._t, request.reason)
+                case _:
+                    self._command(request.raw)
+        self._feed.pump()
+        for after in self._feed.wanted():
+            self._journal.read_after(after)
 
     def _command(self, envelope: bytes) -> None:
         """A signed command: verified here again, its counter stored before it takes effect."""
@@ -447,7 +457,7 @@ class Shell:
                 self._core.siren_off(sirens, t, f"by {by}")
             case "siren_on":
                 pattern = str(request.get("pattern", "chirp"))
-                status = commands.Status(request.get("status", "Test"))
+                status = Status(request.get("status", "Test"))
                 request_id = f"{self._config.station.id}-control-{t}"
                 self._core.siren_on(
                     Request(request_id, status, None, Level.none, pattern, t), sirens, t
@@ -467,7 +477,6 @@ class Shell:
             **self._core.status(),
             "clock": self._utc.status(),
             "ports": {path: port.status() for path, port in self._lines.items()},
-            "feed": self._feed.status(),
         }
 
 

@@ -201,7 +201,7 @@ class Replay:
         for capture in site.captures:
             self.summary.samples += capture.samples
             self.summary.faults += capture.faults
-        _run_out(core, last)
+        core.advance(last + round(RUN_OUT_S * NS))
         events += [event for event, _ in core.published()]
         return events, core.candidates
 
@@ -295,16 +295,6 @@ class _Feeder:
             last = t
         self._core.ended(capture.sensor.name)
         return last
-
-
-def _run_out(core: Core, last_ns: int) -> None:
-    """Let sirens sound out and alerts end after the last sample."""
-    end = last_ns + round(RUN_OUT_S * NS)
-    while core.sounding or core.alert_count:
-        due = core.next_deadline()
-        if due is None or due > end:
-            break
-        core.tick(max(due, last_ns))
 
 
 def _network(events: Sequence[Event], candidates: Sequence[Candidate]) -> list[Event]:
