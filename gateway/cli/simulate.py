@@ -1,15 +1,14 @@
 """``gateway simulate``: be a device on a pseudo-terminal, until interrupted."""
 
-import os
-import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli import options, output
+from gateway.cli.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from gateway.config.profiles import Profile
@@ -71,7 +70,7 @@ def simulate(  # noqa: PLR0913, PLR0917  one argument for each option of the com
             writer = stack.enter_context(log.open("a", encoding="utf-8")) if log else None
             baud = chosen.port.baud if chosen.port else 9600
             stage = Stage(device, link.absolute(), baud=baud, faults=faults, log=writer, seed=seed)
-            stop = stack.enter_context(_Interrupt())
+            stop = stack.enter_context(Interrupt())
             stack.callback(stage.end)
             stage.begin(time.monotonic_ns())
         except (ConfigError, RecordingError, SourceError, ValueError) as error:
@@ -81,25 +80,6 @@ def simulate(  # noqa: PLR0913, PLR0917  one argument for each option of the com
             output.fail(reason, output.WRONG_USE)
         output.say(f"ready {link}")
         run([stage], stop.fileno())
-
-
-class _Interrupt:
-    """Readable once SIGINT or SIGTERM has come."""
-
-    def __enter__(self) -> Self:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._before = signal.set_wakeup_fd(self._write)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._before)
-        os.close(self._read)
-        os.close(self._write)
-
-    def fileno(self) -> int:
-        return self._read
 
 
 def _profile(name: str) -> "Profile":
