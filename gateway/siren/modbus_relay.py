@@ -132,6 +132,8 @@ class _Relay:
     pulse_due_ns: int = _NEVER
     covered_ns: int = _NEVER
     """Until when the start's own pulse, or the short ones after it, keep it closed."""
+    ends_ns: int = 0
+    """When it opens by itself at the latest, whatever was heard of what was sent."""
     closed: bool | None = None
     misfits: int = 0
     order: int = 0
@@ -359,7 +361,11 @@ class ModbusRelay:
             if relay.drive is Drive.hold and t < relay.pulse_due_ns:
                 relay.tell(Drive.renew, t)
             self._written = _Written(relay, relay.order, t)
-            self._bus.send(self._command(relay, t), t)
+            command = self._command(relay, t)
+            if command.value != OFF:
+                pulse_ns = command.value * TENTH_NS if relay.timed else _NEVER - t
+                relay.ends_ns = max(relay.ends_ns, t + pulse_ns)
+            self._bus.send(command, t)
             return
         for board in self._boards.values():
             if board.read_due_ns <= t and self._bus.ready_ns(board.read) <= t:
@@ -420,7 +426,7 @@ class ModbusRelay:
                     result.append(Diagnostic("mismatch", 1, _place(relay, closed=closed)))
                 relay.tell(
                     Drive.start if wanted else Drive.stop,
-                    t + self._pause(relay, relay.misfits),
+                    t + self._pause(relay, relay.misfits, t),
                 )
         board.read_due_ns = t + self._read_every(board)
         return result
@@ -428,12 +434,15 @@ class ModbusRelay:
     def _read_every(self, board: _Board) -> int:
         return self._refresh_ns // 2 if board.sounding else self._poll_ns
 
-    def _pause(self, relay: _Relay, failures: int) -> int:
-        """How long to wait after so many failures: none, then ever longer unless it must sound."""
+    def _pause(self, relay: _Relay, failures: int, t: int) -> int:
+        """How long to wait after so many failures: none, then ``refresh_s``.
+
+        Ever longer, up to ``poll_s``, where nothing sounds and nothing should.
+        """
         slow = failures - self._options.retries - 1
         if slow < 0:
             return 0
-        if relay.drive in _SOUNDING:
+        if relay.drive in _SOUNDING or t < relay.ends_ns or relay.closed:
             return self._refresh_ns
         return min(self._refresh_ns << min(slow, 16), self._poll_ns)
 
@@ -455,7 +464,7 @@ class ModbusRelay:
             )
         else:
             relay.misfits += 1
-            relay.due_ns = t + self._pause(relay, relay.misfits)
+            relay.due_ns = t + self._pause(relay, relay.misfits, t)
             what = "refuses a command, which is repeated"
         detail = f"{relay.siren}: relay {relay.coil + 1} of board {board.address} {what}"
         return [Diagnostic("refused", 1, f"{detail}: {refusal.reason}")]
@@ -467,7 +476,7 @@ class ModbusRelay:
             fast = board.unanswered <= self._options.retries
             board.read_due_ns = t if fast else t + max(self._refresh_ns, self._read_every(board))
         elif written := self._own_write():
-            written.relay.due_ns = t + self._pause(written.relay, board.unanswered)
+            written.relay.due_ns = t + self._pause(written.relay, board.unanswered, t)
         if board.unanswered != self._options.retries + 1:
             return []
         detail = (

@@ -265,7 +265,7 @@ def test_a_relay_that_does_not_obey_is_reported_once_and_does_not_take_the_bus()
     road = Line(ModbusRelay({}, ONE), Welded({})).run(60 * NS)
     assert road.diagnostics() == ["mismatch"]
     assert road.states() == [("main", True)]
-    assert len(road.sent) < 60
+    assert len(road.sent) < 130  # told and read once a second, 5 % of the bus
 
 
 def test_the_bus_never_holds_two_requests() -> None:
@@ -363,6 +363,8 @@ def test_whatever_happens_it_ends_as_it_should_and_never_sounds_beyond_what_was_
     road.to_board = whole
     road.run(road.t + 2 * NS)
     if not until - NS // 2 <= road.t <= until + NS // 2:
+        if not relays.relays[0]:
+            road.run(road.t + 60 * MS)  # it may be the blink of a renewal
         assert relays.relays[0] is (road.t < until)
     road.run(road.t + 25 * NS)
     assert relays.relays[0] is False
