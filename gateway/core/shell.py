@@ -293,7 +293,7 @@ class Shell:
         self._journal.append(self._run_id, self._seq, text, important=important)
         self._feed.publish(self._seq, text)
         if isinstance(event, (Alert, SirenAction, Health)):
-            log.info(record["type"], extra=record)
+            log.info(record["type"], extra={"record": record})
 
     def _save_state(self) -> None:
         self._journal.save_state({"core": self._core.state(), "ledger": self._ledger.state()})
@@ -310,9 +310,10 @@ class Shell:
             self._save_state()
 
     def _look_at_clock(self) -> None:
-        for change in self._utc.sample(*read_system()):
-            self._core.note("clock", change.kind, self._t, change.detail, wrong=change.wrong)
+        changes = self._utc.sample(*read_system())
         self._core.set_utc_offset(self._utc.offset_ns)
+        for change in changes:
+            self._core.note("clock", change.kind, self._t, change.detail, wrong=change.wrong)
 
     def _listen_to_journal(self) -> None:
         for item in self._journal.poll():
