@@ -37,7 +37,7 @@ class Pick:
 
 
 def aic(trace: Float) -> Float:
-    """AIC of each split of ``trace`` (n,), infinite at its first sample."""
+    """AIC of each split of ``trace`` (n,); infinite where the second part is not the stronger."""
     n = len(trace)
     k = np.arange(1, n)
     total, square = np.cumsum(trace), np.cumsum(trace * trace)
@@ -45,8 +45,10 @@ def aic(trace: Float) -> Float:
     after = (square[-1] - square[:-1]) / (n - k) - ((total[-1] - total[:-1]) / (n - k)) ** 2
     floor = max(float(square[-1]) / n * 1e-15, np.finfo(float).tiny)
     value = np.full(n, np.inf)
-    value[1:] = k * np.log(np.maximum(before, floor)) + (n - k - 1) * np.log(
-        np.maximum(after, floor)
+    value[1:] = np.where(
+        after > before,
+        k * np.log(np.maximum(before, floor)) + (n - k - 1) * np.log(np.maximum(after, floor)),
+        np.inf,
     )
     return value
 

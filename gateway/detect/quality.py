@@ -79,6 +79,7 @@ class Intake:
         self._value = np.zeros(rows)
         self._missing_since_ns = [0] * rows
         self._invalid = [False] * rows
+        self._whole = False
         self._pending: Float = np.empty((rows, 0))
         self._passed = 0
         self._anchor_ns: int | None = None
@@ -120,9 +121,8 @@ class Intake:
         if ahead > self._bridge or abs(start_ns - self.time_ns(arrived)) > _JITTER_NS:
             self._anchor_ns, self._anchor = start_ns, arrived
         if (
-            not self._pending.shape[1]
-            and self.live.all()
-            and not any(self._invalid)
+            self._whole
+            and not self._pending.shape[1]
             and (array.dtype == np.int32 or abs(float(array.sum())) < _IMPOSSIBLE)
         ):
             run = Run(self._passed, array.astype(np.float64, copy=False))
@@ -195,6 +195,7 @@ class Intake:
                 self._passed += end - start
         if keep:
             self._value = columns[:, keep - 1].copy()
+        self._whole = bool(self.live.all()) and not any(self._invalid)
         return runs, said
 
     def _mend(

@@ -74,6 +74,7 @@ class _Watch:
     frozen_since: int = 0
     again: int = 0
     judged: float = math.inf
+    high: bool = False
     candidate: bool = False
 
     def begin(self, armed: int) -> None:
@@ -81,34 +82,35 @@ class _Watch:
 
 
 class _History:
-    """The last seconds of raw and band-passed samples of every row."""
+    """The last seconds of every row: raw, and in both bands."""
 
     def __init__(self, rows: int, length: int) -> None:
         self._length = length
-        self._data = np.zeros((2, rows, 4 * length + MAX_RUN))
+        self._data = np.zeros((rows, 3, 4 * length + MAX_RUN))
         self._at = length
         self._end = 0
 
     def append(self, raw: Float, filtered: Float) -> None:
-        n = raw.shape[1]
+        """Raw samples (rows, n) and band-passed ones (rows, 2 · n)."""
+        rows, n = raw.shape
         if self._at + n > self._data.shape[2]:
             self._data[:, :, : self._length] = self._data[:, :, self._at - self._length : self._at]
             self._at = self._length
-        self._data[0, :, self._at : self._at + n] = raw
-        self._data[1, :, self._at : self._at + n] = filtered
-        self._at += n
+        end = self._at + n
+        self._data[:, 0, self._at : end] = raw
+        self._data[:, 1:, self._at : end] = filtered.reshape(rows, 2, n)
+        self._at = end
         self._end += n
 
-    def all_between(self, first: int, end: int) -> Float:
+    def raw(self, first: int, end: int) -> Float:
         """Raw samples of every row in columns [first, end)."""
         shift = self._at - self._end
-        return self._data[0, :, first + shift : end + shift]
+        return self._data[:, 0, first + shift : end + shift]
 
-    def between(self, row: int, first: int, end: int) -> tuple[Float, Float]:
-        """Raw and band-passed samples of columns [first, end)."""
+    def row(self, row: int, first: int, end: int) -> Float:
+        """Raw samples and those of both bands in columns [first, end), (3, n)."""
         shift = self._at - self._end
-        part = self._data[:, row, first + shift : end + shift]
-        return part[0], part[1]
+        return self._data[row, :, first + shift : end + shift]
 
 
 @dataclass(slots=True)
@@ -177,8 +179,10 @@ class SeismicDetector:
         self._noise = StationNoise(rows, self._settings.trigger_on)
         self._busy = True
         self._sensors = _sensors(self._channels, sensitivities or [None] * rows, rate)
+        self._metered = [sensor for sensor in self._sensors if sensor.meter]
         self._sensor_of = {row: sensor for sensor in self._sensors for row in sensor.rows}
         self._found: list[_Found] = []
+        self._waiting = False
         self._end = 0
 
     def process(
@@ -195,11 +199,10 @@ class SeismicDetector:
             self._take(run)
             self._end = run.first + run.columns.shape[1]
             pieces.append((run, [watch.live for watch in self._watches]))
-        begun = self._agree(out)
-        for sensor in self._sensors:
-            if sensor.meter:
-                for run, live in pieces:
-                    out += self._measure(sensor, run, live, begun)
+        begun = self._agree(out) if self._found or self._waiting else []
+        for sensor in self._metered:
+            for run, live in pieces:
+                out += self._measure(sensor, run, live, begun)
         if len(out) > 1:
             out.sort(key=_order)
         return out
@@ -220,7 +223,7 @@ class SeismicDetector:
             n = raw.shape[1]
             filtered = self._filter.run(raw)
             self._averages.process(filtered, n)
-            self._history.append(raw, filtered[:, :n])
+            self._history.append(raw, filtered)
             over = self._averages.sta > self._on * self._averages.lta
             if (run.first + start + n) // self._second > (run.first + start) // self._second:
                 self._each_second(run.first + start + n)
@@ -237,7 +240,7 @@ class SeismicDetector:
         live = np.array(
             [watch.live and watch.born <= index - self._second for watch in self._watches]
         )
-        raw = self._history.all_between(index - self._second, index)
+        raw = self._history.raw(index - self._second, index)
         when = self._intake.time_ns(index - 1)
         for quality in self._health.second(raw, live, when):
             self._find(index - 1, self._channels.index(quality.channel), quality)
@@ -308,7 +311,7 @@ class SeismicDetector:
         self._busy |= watch.state is not _State.LISTENING
 
     def _trigger(self, watch: _Watch, index: int) -> None:
-        watch.state, watch.trigger = _State.EXAMINING, index
+        watch.state, watch.trigger, watch.high = _State.EXAMINING, index, True
         watch.look = index + max(1, round(self._settings.min_duration_s * self._rate))
 
     def _shake(self, watch: _Watch, first: int, column: int) -> int:
@@ -320,10 +323,10 @@ class SeismicDetector:
         limit: int = (
             watch.frozen_since + round(self._settings.lta_freeze_max_s * self._rate) - first
         )
-        again = (sta[_CANDIDATE] > self._settings.trigger_on * lta[_CANDIDATE]) | (
-            sta[_DETECTION] > watch.judged * lta[_DETECTION]
+        start = max(column, watch.again - first)
+        anew = min(
+            self._rise(watch, start), _next(sta[_DETECTION] > watch.judged * lta[_DETECTION], start)
         )
-        anew = _next(again, max(column, watch.again - first))
         end = min(quiet, max(limit, column), anew)
         if end >= n:
             return n
@@ -334,6 +337,20 @@ class SeismicDetector:
             watch.begin(first + end + 1)
         return end + 1
 
+    def _rise(self, watch: _Watch, column: int) -> int:
+        """Where the upper band rises above the threshold, having been below half of it."""
+        sta, lta = (
+            self._averages.sta[watch.row, _CANDIDATE],
+            self._averages.lta[watch.row, _CANDIDATE],
+        )
+        on = self._settings.trigger_on
+        if watch.high:
+            column = _next(sta < on / 2 * lta, column)
+            watch.high = column == len(sta)
+        column = _next(sta > on * lta, column)
+        watch.high |= column < len(sta)
+        return column
+
     def _look(self, watch: _Watch, now: int, column: int) -> None:
         """Judge a trigger by what has been seen up to column ``now``, or look again a bit later."""
         row, rate = watch.row, self._rate
@@ -341,11 +358,16 @@ class SeismicDetector:
         first = watch.trigger - min(
             round(onset.LOOK_BACK_S * rate), watch.trigger - watch.armed + round(rate)
         )
-        raw, filtered = self._history.between(row, first, now + 1)
+        raw, filtered, upper = self._history.row(row, first, now + 1)
         pick = onset.refine(filtered, rate)
-        noise = float(self._averages.lta[row, _DETECTION, column])
         evidence = discriminate.Evidence(
-            raw, filtered, pick.index, watch.trigger - first, noise, rate
+            raw,
+            filtered,
+            upper,
+            pick.index,
+            watch.trigger - first,
+            rate,
+            in_coda=watch.trigger > watch.frozen_since,
         )
         reason = discriminate.doubt(evidence)
         when, declared = self._intake.time_ns(first + pick.index), self._intake.time_ns(now)
@@ -383,6 +405,7 @@ class SeismicDetector:
         self._found = []
         for sensor in self._sensors:
             self._give_up(sensor, self._end, out)
+        self._waiting = any(sensor.waiting for sensor in self._sensors)
         return begun
 
     def _speaks(self, sensor: _Sensor, found: _Found) -> bool:
