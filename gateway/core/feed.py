@@ -235,6 +235,7 @@ class Feed:
         for client in self._clients:
             if client.asked and client.have == batch.after:
                 client.catch_up(batch, self._records)
+                client.connection.flush()
 
     def pump(self) -> None:
         """Send each client what it takes, without blocking."""
@@ -316,14 +317,15 @@ class _Client:
         self.connection.close()
 
     def _obey(self, line: bytes) -> None:
-        message = json.loads(line)
+        text = line.decode()
+        message = json.loads(text)
         if not self.greeted:
             self.feed.greet(self, dict(message["hello"]))
         elif "stored" in message:
             place = message["stored"]
             self.feed.ask(Stored(str(place["run_id"]), int(place["seq"])))
         else:
-            self.feed.ask(_command(line.decode()))
+            self.feed.ask(_command(text))
 
     def reach_memory(self, records: Ring) -> None:
         """Go on from memory where that holds everything after what the client has."""
@@ -358,7 +360,7 @@ class _Client:
             connection.send(line)
             self.have = (self.feed.run_id, seq)
             self.record_at += 1
-        if not self.wants_data:
+        if not self.wants_data or connection.waiting_bytes >= WINDOW_BYTES:
             return
         if self.data_at < data.first:
             self._gap("data", data.first - self.data_at)
