@@ -15,6 +15,7 @@ from gateway.events import Diagnostic, SirenState
 BUILT_IN = {
     "lcus_relay": "gateway.siren.lcus_relay:LcusRelay",
     "modbus_relay": "gateway.siren.modbus_relay:ModbusRelay",
+    "patlite": "gateway.siren.patlite:Patlite",
     "virtual": "gateway.siren.virtual:Virtual",
 }
 
