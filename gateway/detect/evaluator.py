@@ -281,8 +281,7 @@ class Evaluator(ABC):
             for condition in rung.step.conditions:
                 value = self._value(condition)
                 if value is not None and value >= condition.at_least_micro:
-                    rung.standing, rung.below_since_ns = _Standing.active, None
-                    rung.by, rung.value_micro = condition, value
+                    rung.standing, rung.by, rung.value_micro = _Standing.active, condition, value
                     break
         return self._announce(t, [])
 

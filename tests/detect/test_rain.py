@@ -492,7 +492,7 @@ def test_a_level_is_not_reached_by_a_dry_reading_once_the_rain_is_over() -> None
     for i in range(6):
         assert evaluator.reading(rain(i * MINUTE, 10 * MICRO)) == []
     evaluator.set_mode(Mode.live, 10 * MINUTE)
-    assert changes(evaluator.reading(rain(36 * MINUTE, 0))) == []
+    assert changes(evaluator.reading(rain(35 * MINUTE, 0))) == []
     assert [c.level for c in changes(evaluator.reading(rain(37 * MINUTE, 1)))] == [Level.orange]
 
 
