@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 from gateway import siren
 from gateway.cli import app
 from gateway.config import profiles
-from gateway.drill import sources
+from gateway.drill import devices, sources
 from gateway.drill.stage import Fault, FaultKind, Stage, play
 from gateway.drivers import load
 from gateway.drivers.capture import Capture, Header, Player, Writer
@@ -51,6 +52,34 @@ def simulate(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Drives the device of a profile in a thread of this process; gives its link."""
+    running: list[tuple[Stage, tuple[int, int], threading.Thread]] = []
+
+    def start(profile: str, *faults: str) -> Path:
+        chosen, _ = profiles.load(profile)
+        stage = Stage(
+            devices.simulator(chosen, devices.Play()),
+            tmp_path / "tty",
+            baud=chosen.port.baud if chosen.port else 9600,
+            faults=[Fault.parse(text) for text in faults],
+        )
+        read, write = os.pipe()
+        stage.begin(time.monotonic_ns())
+        thread = threading.Thread(target=play, args=([stage], read))
+        thread.start()
+        running.append((stage, (read, write), thread))
+        return tmp_path / "tty"
+
+    yield start
+    for stage, (read, write), thread in running:
+        os.close(write)
+        thread.join(WAIT_S)
+        os.close(read)
+        stage.end()
 
 
 def decode(
@@ -88,10 +117,9 @@ def data(found: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("profile", SHIPPED)
 def test_every_shipped_sensor_is_simulated_and_decoded(
-    simulate: Start, tmp_path: Path, profile: str
+    staged: Callable[..., Path], profile: str
 ) -> None:
-    simulate(profile)
-    found = decode(profile, tmp_path / "tty", lambda found: len(data(found)) >= 2)
+    found = decode(profile, staged(profile), lambda found: len(data(found)) >= 2)
     assert {type(item) for item in data(found)} in ({Scans}, {Reading})
 
 
@@ -106,12 +134,11 @@ def test_an_interrupt_ends_it_and_takes_the_link_away(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_paces_by_the_clock(simulate: Start, tmp_path: Path) -> None:
-    simulate("rpi-seism")
+def test_it_paces_by_the_clock(staged: Callable[..., Path]) -> None:
     found = decode(
         "rpi-seism",
-        tmp_path / "tty",
-        lambda found: sum(s.samples.shape[1] for s in data(found)) >= 300,
+        staged("rpi-seism"),
+        lambda found: sum(s.samples.shape[1] for s in data(found)) >= 150,
     )
     scans = data(found)
     last = scans[-1].index + scans[-1].samples.shape[1]
@@ -134,25 +161,24 @@ def test_rain_is_played_faster_when_told_to(simulate: Start, tmp_path: Path) -> 
 
 
 def test_unplugging_takes_the_terminal_away_and_brings_back_another(
-    simulate: Start, tmp_path: Path
+    staged: Callable[..., Path],
 ) -> None:
-    simulate("rpi-seism", "--fault", "unplug@0.5:0.3")
-    link = tmp_path / "tty"
+    link = staged("rpi-seism", "unplug@0.5:0.3")
     with pytest.raises((OSError, AssertionError)):
         decode("rpi-seism", link, lambda found: len(found) > 10_000)
     until(link.exists)
     assert len(decode("rpi-seism", link, lambda found: len(data(found)) > 5)) > 5
 
 
-def test_garbage_and_silence_pass_and_the_driver_recovers(simulate: Start, tmp_path: Path) -> None:
-    simulate("rpi-seism", "--fault", "garbage@0.5:0.3", "--fault", "silence@1.5:0.5")
+def test_garbage_and_silence_pass_and_the_driver_recovers(staged: Callable[..., Path]) -> None:
+    link = staged("rpi-seism", "garbage@0.4:0.2", "silence@0.9:0.3")
     found: list[Any] = []
 
     def enough(found: list[Any]) -> bool:
         scans = data(found)
-        return bool(scans) and scans[-1].index > 200
+        return bool(scans) and scans[-1].index > 130
 
-    decode("rpi-seism", tmp_path / "tty", enough, found)
+    decode("rpi-seism", link, enough, found)
     kinds = {item.kind for item in found if isinstance(item, Diagnostic)}
     assert "garbage" in kinds
 
@@ -190,6 +216,8 @@ def test_a_relay_logs_each_change(simulate: Start, tmp_path: Path) -> None:
         (["rpi-seism", "--fault", "fire@3"], "expected KIND@T[:SECONDS]"),
         (["rpi-seism", "--speed", "2"], "a seismometer plays at its own rate"),
         (["hydreon-rg15", "--play", "nothing.csv"], "nothing.csv"),
+        (["rpi-seism", "--option", "gain=3"], "gain: saw 3; allowed is 1, 2, 4"),
+        (["rpi-seism", "--option", "gain"], "expected KEY=VALUE"),
     ],
 )
 def test_wrong_use_is_said_in_a_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -354,3 +382,37 @@ def test_a_capture_is_said_again_at_its_own_pace(tmp_path: Path) -> None:
     player.tick(9999)
     assert player.to_send() == b"c"
     assert player.next_deadline() is None
+
+
+# --- gateway capture ----------------------------------------------------------------------------
+
+
+def test_a_simulated_device_is_captured_and_decodes_again(
+    simulate: Start, tmp_path: Path, quake: Path
+) -> None:
+    simulate("rpi-seism", "--play", str(quake), "--fault", "garbage@3600")
+    out = tmp_path / "x.raw"
+    arguments = ["capture", "rpi-seism", str(tmp_path / "tty"), "--out", str(out)]
+    done = CliRunner().invoke(app, [*arguments, "--seconds", "0.6", "--station", "XX.DEMO"])
+    assert done.exit_code == 0, done.stderr
+    capture = Capture.open(out)
+    assert capture.station == "XX.DEMO"
+    assert [r.data.hex() for r in capture.records() if not r.read] == ["ccdd6400060b"]
+    found = [item for _, item in capture.decode()]
+    verticals = [int(v) for scans in data(found) for v in scans.samples[0]]
+    assert verticals == list(range(1000, 1000 + len(verticals)))
+    assert len(verticals) > 20
+    again = CliRunner().invoke(app, [*arguments, "--seconds", "1"])
+    assert again.exit_code == 2
+    assert "name a new file" in again.stderr
+
+
+def test_a_port_that_is_not_there_is_no_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cli.capture.OPENING_NS", 0)
+    out = tmp_path / "x.raw"
+    done = CliRunner().invoke(app, ["capture", "rpi-seism", "/dev/nothing", "--out", str(out)])
+    assert done.exit_code == 1
+    assert "/dev/nothing is not there" in done.stderr
+    assert not out.exists()

@@ -4,14 +4,15 @@ import select
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from gateway.cli import options, output
-from gateway.cli.interrupt import Interrupt
+from gateway.drill.interrupt import Interrupt
 from gateway.events import NS, Diagnostic, Reading, Scans
 
 if TYPE_CHECKING:
@@ -40,20 +41,25 @@ def capture(
     passive: Annotated[
         bool, typer.Option("--passive", help="Only listen: ask nothing, configure nothing.")
     ] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the driver, over the profile's."),
+    ] = None,
 ) -> None:
     """Record what the device on PORT says and is told; `gateway replay FILE` decodes it.
 
     The device is opened and spoken to as by the daemon, which has to be stopped first.
     """
     from gateway import drivers
-    from gateway.config import profiles
     from gateway.config.faults import ConfigError
     from gateway.core.compiled import Port
     from gateway.core.transport import Line
+    from gateway.drill import devices
 
     try:
-        chosen, _ = profiles.load(profile, profiles.folders(options.CONFIG))
-        driver = drivers.load(chosen.profile.driver)(chosen.driver, sensor)
+        chosen = devices.profile_of(profile, options.CONFIG)
+        over = {**chosen.driver, **devices.read_assignments(option or ())}
+        driver = drivers.load(chosen.profile.driver)(over, sensor)
     except (ConfigError, KeyError, ValueError) as error:
         output.fail(str(error), output.WRONG_USE)
     line = Line(Port(port, **chosen.port.model_dump() if chosen.port else {}))
@@ -65,7 +71,7 @@ def capture(
             file = stack.enter_context(out.open("x", encoding="utf-8"))
         except OSError as error:
             output.fail(f"{out}: {error.strerror}; name a new file", output.WRONG_USE)
-        writer = _begin(file, chosen, sensor, station)
+        writer = _begin(file, chosen, over, sensor, station)
         found = _record(line, driver, writer, stop, seconds, passive=passive)
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
     typer.echo(f"{out}: {counted or 'not a byte came'}", err=True)
@@ -89,7 +95,9 @@ def _open(line: "Line") -> None:
             select.select([], [], [], max(0, (line.next_deadline() or 0) - _now()) / NS)
 
 
-def _begin(file: TextIO, profile: "Profile", sensor: str, station: str) -> "Writer":
+def _begin(
+    file: TextIO, profile: "Profile", over: Mapping[str, Any], sensor: str, station: str
+) -> "Writer":
     from gateway.clock import read_system
     from gateway.drivers.capture import Header, Writer
 
@@ -104,7 +112,7 @@ def _begin(file: TextIO, profile: "Profile", sensor: str, station: str) -> "Writ
         synchronised=sync.synchronised,
         profile=profile.profile.name,
         sensor=sensor,
-        options=profile.driver,
+        options=over,
         channels=names,
         sensitivity={name: f"{s.counts_per_unit!r}:{s.unit}" for name, s in known.items()},
     )

@@ -208,8 +208,8 @@ def _station(
     if not fitting:
         rates = ", ".join(sorted({f"{w.rate_hz:g}" for w in named}))
         raise SourceError(
-            f"{path}: {rates} Hz where the device has {rate_hz:g} Hz; "
-            "set the device's rate_hz, or ask for --resample"
+            f"{path}: {rates} Hz where the device has {rate_hz:g} Hz; set the device to that "
+            "rate with --option rate_hz=… and so in gateway.toml, or ask for --resample"
         )
     return max(fitting, key=lambda w: len(codes) - _rows(w, codes).count(None))
 
