@@ -221,8 +221,8 @@ class LcusRelay:
         relay, self._pending = self._pending[0], None
         self._free_ns = t + _GAP_NS
         relay.unanswered = 0
-        if relay.closed is closed:
-            return []
+        if relay.closed is closed or relay.sounding is not closed:
+            return []  # nothing new, or told otherwise since
         relay.closed = closed
         return [SirenState(relay.siren, closed)]
 

@@ -413,6 +413,8 @@ class ModbusRelay:
     def _read(self, board: _Board, answer: Answer, t: int) -> list[SirenState | Diagnostic]:
         result: list[SirenState | Diagnostic] = []
         for relay in board.relays:
+            if relay.drive not in (Drive.hold, Drive.rest) and not relay.misfits:
+                continue  # told otherwise while it was read: the next reading counts
             closed = bool(answer.data[relay.coil // 8] >> relay.coil % 8 & 1)
             if closed is not relay.closed:
                 relay.closed = closed

@@ -212,6 +212,8 @@ class Patlite:
         if sent.doubtful:
             self._due_ns = min(self._due_ns, max(t, self._doubt_ns))
             return []
+        if sent.sounding is not (self._until_ns > 0):
+            return []  # told otherwise since
         return self._state(sent.sounding)
 
     def _state(self, on: bool | None) -> list[SirenState | Diagnostic]:

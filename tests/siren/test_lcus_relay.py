@@ -78,6 +78,14 @@ def test_with_feedback_the_state_is_what_the_board_says() -> None:
     assert road.diagnostics() == []
 
 
+def test_an_answer_to_what_is_no_longer_wanted_is_not_published() -> None:
+    road, _ = line(feedback=True)
+    road.sound("main", 5 * NS)
+    assert road.silence("main") == b""
+    road.run(3 * NS)
+    assert road.states() == [("main", False), ("yard", False)]
+
+
 def test_a_silent_board_is_reported_once_and_believed_again_when_it_answers() -> None:
     road, _ = line(feedback=True)
     road.to_board = cut

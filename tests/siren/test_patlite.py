@@ -51,6 +51,7 @@ def test_the_next_command_waits_for_the_answer_to_the_last() -> None:
     assert road.silence("main") == b""
     road.run(2 * NS)
     assert board.relays[BUZZER] is False
+    assert road.states() == [("main", False)]
     assert [frame for _, frame in road.sent[-2:]] == [b"@??S200001!", b"@??C!"]
 
 
