@@ -1,5 +1,6 @@
 """What is on disk is read back whole, whatever a power cut or a bad sector did to the rest."""
 
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -128,6 +129,95 @@ def test_writing_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert records(tmp_path) == bodies
     numbers = [entry.number for entry in read_all(tmp_path)]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+class PowerCut(BaseException):
+    """The machine stops in the middle of a system call."""
+
+
+class Disk:
+    """A disk that loses power at its ``calls``-th write or sync.
+
+    Of what was written since the last sync, each sector got there or did not, in any order.
+    """
+
+    SECTOR = 512
+
+    def __init__(self, calls: int, rng: random.Random) -> None:
+        self.calls = calls
+        self.rng = rng
+        self.before: dict[tuple[Path, int], bytes] = {}
+        self.patch = pytest.MonkeyPatch()
+        self.pwrite = os.pwrite
+
+    def __enter__(self) -> None:
+        self.patch.setattr(os, "pwrite", self.write)
+        self.patch.setattr(os, "fdatasync", self.sync)
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()
+        for (path, at), content in self.before.items():
+            if self.rng.random() < 0.5:
+                with path.open("r+b") as file:
+                    file.seek(at)
+                    file.write(content)
+
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        first = offset // self.SECTOR * self.SECTOR
+        for at in range(first, offset + len(data), self.SECTOR):
+            self.before.setdefault((path, at), os.pread(fd, self.SECTOR, at))
+        count = self.pwrite(fd, data, offset)
+        self._count()
+        return count
+
+    def sync(self, fd: int) -> None:
+        self._count()
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        self.before = {key: old for key, old in self.before.items() if key[0] != path}
+
+    def _count(self) -> None:
+        self.calls -= 1
+        if self.calls < 0:
+            raise PowerCut
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_power_cut_costs_only_what_was_not_yet_durable(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    durable: dict[str, list[int]] = {}
+    state = n = 0
+    for _ in range(4):
+        attempt = state
+        ring, states = Segments(tmp_path, 3, 2048), StateFile(tmp_path)
+        with contextlib.suppress(PowerCut), Disk(rng.randrange(150), rng):
+            written: list[tuple[str, int]] = []
+            while True:
+                n += 1
+                while not ring.write(Kind.record, b"%06d" % n * rng.randrange(1, 30)):
+                    recycled = str(ring.oldest().path)
+                    durable.pop(recycled, None)
+                    written = [(path, m) for path, m in written if path != recycled]
+                    ring.rotate(b"mark")
+                assert ring._current is not None
+                written.append((str(ring._current.path), n))
+                if rng.random() < 0.2:
+                    ring.sync()
+                    for path, m in written:
+                        durable.setdefault(path, []).append(m)
+                    written = []
+                if rng.random() < 0.1:
+                    attempt = n
+                    states.save(b"%d" % n)
+                    state = n
+        ring.close()
+        states.close()
+        found = [int(body[:6]) for body in records(tmp_path)]
+        assert found == sorted(set(found))
+        assert {m for kept in durable.values() for m in kept} <= set(found)
+        loaded = int(StateFile.load(tmp_path) or 0)
+        assert loaded in (state, attempt)
+        state = loaded
 
 
 @pytest.mark.parametrize("seed", range(20))
