@@ -125,7 +125,7 @@ def _ports(sirens: Sequence[Siren]) -> tuple[list[_Port], list[str]]:
     """The ports of all sirens, and a line for each siren whose driver can't be made."""
     groups: dict[str, list[Siren]] = {}
     for siren in sirens:
-        groups.setdefault(siren.port.path if siren.port else f" {siren.driver}", []).append(siren)
+        groups.setdefault(siren.port.path if siren.port else siren.name, []).append(siren)
     ports, broken = [], []
     for group in groups.values():
         first, names = group[0], tuple(siren.name for siren in group)

@@ -13,6 +13,7 @@ from gateway.drivers import Simulator, load_object
 from gateway.events import Diagnostic, SirenState
 
 BUILT_IN = {
+    "gpio": "gateway.siren.gpio:Gpio",
     "lcus_relay": "gateway.siren.lcus_relay:LcusRelay",
     "modbus_relay": "gateway.siren.modbus_relay:ModbusRelay",
     "patlite": "gateway.siren.patlite:Patlite",
