@@ -4,6 +4,17 @@ A :class:`Stage` is one device on one line; :func:`play` drives any number of th
 What the device says leaves when a UART of the profile's speed would have sent it. A host that does
 not read loses bytes, as on a serial line without flow control. The slave side is kept open and raw
 here, so that a host may come and go.
+
+The log has a line of JSON for each relay that changes, and for each time that a sensor says
+something; ``boottime_ns`` is CLOCK_BOOTTIME, which is the clock of the core as well:
+
+====================================================  ==========================================
+``{"time", "boottime_ns", "relay", "on",``            ``heard_ns``: when the first byte of the
+``"heard_ns", "frame"}``                              ``frame`` was read that made it change, on
+                                                      the same clock; a timer needs no frame
+``{"time", "boottime_ns", "sent"}``                   when the last of ``sent`` bytes, counted
+                                                      from the start, was about to be written
+====================================================  ==========================================
 """
 
 import json
@@ -28,6 +39,10 @@ from gateway.events import NS, iso
 READ_BYTES = 4096
 LINE_BITS = 10
 """Start, eight data, stop."""
+FRAME_GAP_NS = 4 * NS // 1000
+"""Bytes from the host that come after so long a pause are another frame."""
+ANSWER_NS = NS // 10
+"""What changes within this time of a frame changes because of it."""
 
 
 class FaultKind(StrEnum):
@@ -80,6 +95,15 @@ class Fault:
         return cls(kind, round(start_s * NS), round((start_s + length_s) * NS))
 
 
+@dataclass(slots=True)
+class _Frame:
+    """Bytes from the host without a pause: when the first and the last were read."""
+
+    first_ns: int
+    last_ns: int
+    data: bytes
+
+
 class Stage:
     """One simulated device on a pseudo-terminal.
 
@@ -88,7 +112,7 @@ class Stage:
         link: path to be made a symbolic link to the terminal.
         baud: of the line; sets when bytes arrive.
         faults: what goes wrong, and when.
-        log: takes a line of JSON for each relay that changes.
+        log: takes the lines of JSON described above.
         seed: of the random bytes.
     """
 
@@ -114,6 +138,8 @@ class Stage:
         self._pty: tuple[int, int] | None = None
         self._on_line: deque[tuple[int, bytes]] = deque()
         self._line_free = 0
+        self._heard = _Frame(0, 0, b"")
+        self._sent = 0
 
     def begin(self, t: int) -> None:
         """Power the device and make the link.
@@ -202,9 +228,16 @@ class Stage:
         if self._pty is None:
             return b""
         try:
-            return os.read(self._pty[0], READ_BYTES)
+            data = os.read(self._pty[0], READ_BYTES)
         except BlockingIOError:
             return b""
+        now = _boottime_ns()
+        if now - self._heard.last_ns > FRAME_GAP_NS:
+            self._heard = _Frame(now, now, data)
+        else:
+            self._heard.last_ns = now
+            self._heard.data = (self._heard.data + data)[-READ_BYTES:]
+        return data
 
     def _line(self, said: bytes) -> bytes:
         """What becomes of the device's bytes on the line as it is."""
@@ -218,6 +251,7 @@ class Stage:
         if self._pty is None:
             return
         master, slave = self._pty
+        now = _boottime_ns()
         try:
             written = os.write(master, said)
         except BlockingIOError:
@@ -225,6 +259,9 @@ class Stage:
         if written < len(said):
             self.overruns += 1
             termios.tcflush(slave, termios.TCIFLUSH)
+        self._sent += len(said)
+        if not hasattr(self.device, "changes"):
+            self._note(now, {"sent": self._sent})
 
     def _note_changes(self, t: int) -> None:
         changes: Callable[[], Sequence[tuple[int, int, bool]]] | None
@@ -232,9 +269,21 @@ class Stage:
         if changes is None:
             return
         for at, relay, on in changes():
-            if self._log is not None:
-                record: dict[str, Any] = {"time": iso(time.time_ns() - (t - at)), "relay": relay}
-                print(json.dumps({**record, "on": on}), file=self._log, flush=True)
+            at_ns = _boottime_ns() - (t - at)
+            record: dict[str, Any] = {"relay": relay, "on": on}
+            if at_ns - self._heard.last_ns < ANSWER_NS:
+                record["heard_ns"] = self._heard.first_ns
+                record["frame"] = self._heard.data.hex(" ")
+            self._note(at_ns, record)
+
+    def _note(self, at_ns: int, record: dict[str, Any]) -> None:
+        if self._log is not None:
+            at = {"time": iso(time.time_ns() - (_boottime_ns() - at_ns)), "boottime_ns": at_ns}
+            print(json.dumps({**at, **record}), file=self._log, flush=True)
+
+
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def play(stages: Sequence[Stage], stop: int | None = None, until: int | None = None) -> None:
