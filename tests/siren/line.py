@@ -65,6 +65,11 @@ class Line:
         self.driver.silence(siren, self.t)
         return self._collect()
 
+    def reopen(self) -> bytes:
+        """The port is gone and back."""
+        self.driver.opened(self.t)
+        return self._collect()
+
     def states(self) -> list[tuple[str, bool | None]]:
         return [(item.siren, item.on) for _, item in self.said if isinstance(item, SirenState)]
 

@@ -19,7 +19,7 @@ from gateway import siren as sirens
 from gateway.events import NS, SirenState
 from gateway.siren.modbus import Function, Request, crc16, seal
 from gateway.siren.modbus_relay import ModbusRelay, ModbusRelaySimulator
-from tests.siren.line import MS, Line, cut, whole
+from tests.siren.line import MS, Line
 
 ONE = {"main": {"address": 1, "relay": 1}}
 STRATEGIES = ["yes", "no", "unknown"]
@@ -334,66 +334,10 @@ def test_a_board_without_timed_pulses_is_switched_plainly_and_this_is_said() -> 
 def test_an_adapter_that_echoes_its_own_bytes_proves_nothing() -> None:
     road = Line(ModbusRelay({}, ONE))
     road.to_board = lambda data, t: road._flying.append((t + MS, 1, data)) or b""  # type: ignore[func-returns-value]
-    road.driver.opened(0)
-    road._collect()
+    road.reopen()
     road.run(20 * NS)
     assert road.states() == []
     assert "no_answer" in road.diagnostics()
-
-
-DEEDS = st.sampled_from(["sound", "silence", "line cut", "line mended", "power cut", "replug"])
-
-
-@pytest.mark.parametrize(("restarts", "board"), TRUTHFUL)
-@given(st.lists(st.tuples(DEEDS, st.integers(0, 4000), st.integers(50, 9000)), max_size=12))
-@settings(max_examples=60, deadline=None)
-def test_whatever_happens_it_ends_as_it_should_and_never_sounds_beyond_what_was_asked(
-    restarts: str, board: str, deeds: list[tuple[str, int, int]]
-) -> None:
-    road, relays = line(restarts, board)
-    asked: list[tuple[int, int]] = []
-    until = 0
-    for deed, wait_ms, for_ms in deeds:
-        road.run(road.t + wait_ms * MS)
-        if deed == "sound":
-            road.sound("main", for_ms * MS)
-            until = road.t + for_ms * MS
-            asked.append((road.t, until))
-        elif deed == "silence":
-            road.silence("main")
-            until = 0
-        elif deed == "line cut":
-            road.to_board = cut
-        elif deed == "line mended":
-            road.to_board = whole
-        elif deed == "power cut":
-            relays.powered(road.t)
-        else:
-            road.driver.opened(road.t)
-            road._collect()
-    road.to_board = whole
-    road.run(road.t + 2 * NS)
-    if not until - NS // 2 <= road.t <= until + NS // 2:
-        if not relays.relays[0]:
-            road.run(road.t + 60 * MS)  # it may be the blink of a renewal
-        assert relays.relays[0] is (road.t < until)
-    road.run(road.t + 25 * NS)
-    assert relays.relays[0] is False
-    assert road.states()[-1] == ("main", False)
-    changes = [t for t, _, _ in relays.changes()]
-    for closed, opened in zip(changes[::2], changes[1::2], strict=True):
-        assert any(start <= closed and opened <= end + 250 * MS for start, end in joined(asked))
-
-
-def joined(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Stretches that overlap as one."""
-    result: list[tuple[int, int]] = []
-    for start, end in stretches:
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((start, end))
-    return result
 
 
 # --- opening ------------------------------------------------------------------------------------
@@ -411,8 +355,7 @@ def test_a_port_that_comes_back_goes_on_sounding_and_not_longer_than_it_should()
     road.sound("main", 15 * NS)
     road.run(5 * NS)
     relays.powered(road.t)
-    road.driver.opened(road.t)
-    assert road._collect() == seal(bytes.fromhex("01 05 02 00 00 6E"))
+    assert road.reopen() == seal(bytes.fromhex("01 05 02 00 00 6E"))
     road.run(30 * NS)
     assert edges(relays)[-1] == (16.0, False) or edges(relays) == []
     assert relays.relays[0] is False
@@ -423,7 +366,7 @@ def test_a_port_that_comes_back_after_the_stretch_stays_silent() -> None:
     road.sound("main", 2 * NS)
     road.run(10 * NS)
     relays.changes()
-    road.driver.opened(road.t)
+    road.reopen()
     road.run(20 * NS)
     assert edges(relays) == []
 
