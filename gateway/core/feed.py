@@ -227,13 +227,13 @@ class Feed:
         """Positions after which the journal is to be read; each is given once."""
         asking = [client for client in self._clients if client.wants_journal]
         for client in asking:
-            client.asked = True
+            client.asked_at = self._records.end
         return list(dict.fromkeys(client.have for client in asking))
 
     def batch(self, batch: Batch) -> None:
         """What the journal read."""
         for client in self._clients:
-            if client.asked and client.have == batch.after:
+            if client.asked_at is not None and client.have == batch.after:
                 client.catch_up(batch, self._records)
                 client.connection.flush()
 
@@ -281,7 +281,8 @@ class _Client:
     """One connection.
 
     ``have`` is the last record given to it. ``record_at`` is its position in memory, or None while
-    it is further back than that and the journal has to bring it up.
+    it is further back than that and the journal has to bring it up; ``asked_at`` is then where
+    memory ended when the journal was asked.
     """
 
     def __init__(self, feed: Feed, sock: socket.socket, selector: selectors.BaseSelector) -> None:
@@ -290,14 +291,14 @@ class _Client:
         self.greeted = False
         self.have: Position = None
         self.record_at: int | None = None
-        self.asked = False
+        self.asked_at: int | None = None
         self.wants_data = False
         self.data_at = 0
 
     @property
     def wants_journal(self) -> bool:
         """Whether it is time to ask the journal for its next records."""
-        behind = self.greeted and self.record_at is None and not self.asked
+        behind = self.greeted and self.record_at is None and self.asked_at is None
         return behind and self.connection.waiting_bytes < WINDOW_BYTES
 
     def ready(self, mask: int) -> None:
@@ -334,14 +335,15 @@ class _Client:
 
     def catch_up(self, batch: Batch, records: Ring) -> None:
         """Pass on what the journal gave; at its end go on from memory, stating what neither had."""
-        self.asked = False
+        asked_at, self.asked_at = self.asked_at or 0, None
         for run_id, seq, line in batch.records:
             self.connection.send(_record_line(run_id, seq, line))
             self.have = (run_id, seq)
         if not batch.complete:
             self._gap("record", None)
         self.reach_memory(records)
-        if self.record_at is None and batch.done:
+        overtaken = batch.complete and records.first > asked_at  # since: the journal has the rest
+        if self.record_at is None and batch.done and not overtaken:
             in_this_run = self.have and self.have[0] == self.feed.run_id
             lost = records.dropped_seq - (self.have[1] if self.have and in_this_run else 0)
             if lost and batch.complete:

@@ -67,7 +67,13 @@ GIVE_UP_NS = 3_000_000_000
 BAD_AFTER = 3
 """A segment that gave this many I/O errors running is left for the next one."""
 
+MAX_PLACES = 8
+"""Readers that are being caught up, whose places are remembered from batch to batch."""
+
 _FRAME = struct.Struct("<IB")
+
+_Place = tuple[int, int]
+"""First number of a segment, and the number of an entry in it."""
 
 
 class FrameKind(IntEnum):
@@ -229,6 +235,7 @@ class JournalChild:
         self._reads: deque[tuple[Position, int]] = deque()
         self._reading: Iterator[None] | None = None
         self._complete = True
+        self._places: dict[Position, _Place] = {}
 
     def run(self) -> bool:
         """Until the core has ended and everything is written (True) or a failing disk given up."""
@@ -417,6 +424,7 @@ class JournalChild:
         self._commits.clear()
         self._sync_at = self._retry_at = time.monotonic_ns() + self._retry_ns
         self._retry_ns = min(2 * self._retry_ns, MAX_RETRY_NS)
+        self._places.clear()  # entries that are written again may get other numbers
         if self._segments is not None:
             self._acknowledge(self._segments)
             self._segments.rewind()
@@ -452,49 +460,60 @@ class JournalChild:
         """Answer a read, stopping now and then for other work."""
         records: list[bytes] = []
         size, done, last, self._complete = 0, True, after, True
+        place: _Place | None = None
         try:
-            for record in self._records_after(after):
-                if record is None:
+            for found in self._found_after(after):
+                if found is None:
                     yield
                     continue
+                record, at = found
                 if last and record.run_id == last[0] and record.seq <= last[1]:
                     continue  # written again after a failure
                 if len(records) >= limit or size > BATCH_BYTES:
                     done = False
                     break
-                last = (record.run_id, record.seq)
+                last, place = (record.run_id, record.seq), at
                 records.append(frame(FrameKind.record, pack_record(record)))
                 size += len(records[-1])
         except OSError:
             self._complete = False
         self._out += b"".join(records)
         self._reply({"batch": after, "done": done, "complete": self._complete})
+        self._places.pop(after, None)
+        if not done and last and place:
+            self._places[last] = place
+            if len(self._places) > MAX_PLACES:
+                del self._places[next(iter(self._places))]
 
-    def _records_after(self, after: Position) -> Iterator[Record | None]:
-        """Records on disk and then in memory; None where there is a moment for other work."""
+    def _found_after(self, after: Position) -> Iterator[tuple[Record, _Place | None] | None]:
+        """Records on disk and then in memory; None where there is a moment for other work.
+
+        With each its place; one in memory has none yet.
+        """
         with contextlib.ExitStack() as stack:
             segments = self._segments
             if segments is None:
                 segments = stack.enter_context(contextlib.closing(Segments(self._directory)))
-            number = first = 0
-            if after is not None:
+            first, number = self._places.get(after, (0, 0))
+            if after is not None and not number:
                 # Newest first: most readers are hardly behind.
                 for segment in reversed(segments.in_order()):
-                    place = covered(self._entries(segment), after)
-                    if place is not None:
-                        number, first = place, segment.first
+                    known = covered(self._entries(segment), after)
+                    if known is not None:
+                        first, number = segment.first, known
                         break
                     yield None
             while following := [s for s in segments.in_order() if s.first >= first]:
-                first = following[0].first + 1
+                start = following[0].first
                 for entry in self._entries(following[0]):
                     if entry.kind is Kind.record and entry.number > number:
                         number = entry.number
-                        yield unpack_record(entry.body)
+                        yield unpack_record(entry.body), (start, number)
+                first = start + 1
                 if len(following) > 1:
                     yield None
             for body in self._waiting:
-                yield unpack_record(body)
+                yield unpack_record(body), None
 
     def _fail(self, kind: str, reason: str) -> None:
         if kind not in self._failing:

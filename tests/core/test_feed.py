@@ -31,7 +31,7 @@ from gateway.core.feed import (
     reading_body,
 )
 from gateway.core.feed_client import FeedClient, FeedError, packet_samples
-from gateway.core.journal import Batch, Journal, Position
+from gateway.core.journal import Batch, Journal, Position, Record
 from gateway.events import NS, Packet, Reading
 
 WAIT_S = 30.0
@@ -261,6 +261,23 @@ def test_without_a_journal_live_records_go_on_and_the_gap_is_stated(
     core.feed.batch(Batch(("one", 7), (), done=True, complete=False))
     reader.until_record("two", 3)
     assert reader.gaps == [("record", None)]
+
+
+def test_an_answer_that_memory_has_overtaken_is_asked_for_again(
+    start: StartCore, read: OpenReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "MEMORY_RECORDS", 10)
+    core = start()
+    reader = read(core, None)
+    assert core.feed.wanted() == [None]
+    core.publish(50)
+    core.feed.batch(Batch(None, (), done=True))
+    assert core.feed.wanted() == [None]
+    records = tuple(Record("run", seq, b"{}") for seq in range(1, 48))
+    core.feed.batch(Batch(None, records, done=True))
+    reader.until_record("run", 50)
+    assert reader.records == of_run("run", 1, 50)
+    assert reader.gaps == []
 
 
 def test_records_that_neither_memory_nor_journal_has_are_counted(

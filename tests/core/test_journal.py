@@ -543,6 +543,7 @@ def test_records_that_wait_for_the_disk_can_be_read(
         return real(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", faulty)
+    monkeypatch.setattr(journal_child, "MAX_RETRY_NS", journal_child.RETRY_NS)
     core = start()
     core.append(5)
     core.commit()
@@ -550,7 +551,13 @@ def test_records_that_wait_for_the_disk_can_be_read(
     core.append(5)
     core.until_failed("disk")
     assert [r.seq for r in core.read(("run", 3)).records] == [4, 5, 6, 7, 8, 9, 10]
+    batch = core.read(("run", 3), limit=4)
+    assert [r.seq for r in batch.records] == [4, 5, 6, 7]
+    assert not batch.done
     broken.unlink()
+    core.until_seen(Healed("disk"))
+    core.commit()
+    assert [r.seq for r in core.read(("run", 7)).records] == [8, 9, 10]
 
 
 def test_a_core_killed_on_a_failing_disk_leaves_no_child_behind(
