@@ -262,6 +262,7 @@ class ModbusRelay:
             relay.misfits = 0
             relay.timed = self._pulse_ns > 0
             relay.tell(Drive.start if t < relay.until_ns else Drive.stop, t)
+        self._state_pulse()
         self._pump(t)
 
     def sound(self, siren: str, until_ns: int, t: int) -> None:
@@ -508,8 +509,10 @@ class ModbusRelaySimulator:
 
     Made with ``coils`` and ``pulse_restarts`` of :class:`Options` (``no``: a flash-on to a running
     one is echoed and changes nothing; else it restarts the timer) and ``address`` of :class:`Unit`.
-    A plain write ends a running timer.
+    A plain write ends a running timer. ``tenth_ns`` is a tenth of a second by the board's clock.
     """
+
+    tenth_ns: ClassVar[int] = TENTH_NS
 
     def __init__(self, options: Mapping[str, Any] | None = None, source: object = None) -> None:
         del source
@@ -631,7 +634,7 @@ class ModbusRelaySimulator:
         elif self._restarts or coil not in self._timers:
             closed = group == FLASH_ON
             self._set(coil, closed, t)
-            self._timers[coil] = (t + value * TENTH_NS, not closed)
+            self._timers[coil] = (t + value * self.tenth_ns, not closed)
         return data
 
     def _switch(self, coil: int, closed: bool, t: int) -> None:

@@ -49,8 +49,8 @@ def test_a_stretch_ends_at_its_end_without_a_gap(feedback: bool) -> None:
     assert 16 * NS <= end <= 16 * NS + 60 * MS
 
 
-@pytest.mark.parametrize("feedback", [False, True])
-def test_what_was_lost_on_the_way_is_made_good(feedback: bool) -> None:
+@pytest.mark.parametrize(("feedback", "within_s"), [(False, 10), (True, 2)])
+def test_what_was_lost_on_the_way_is_made_good(feedback: bool, within_s: int) -> None:
     road, board = line(feedback)
     road.sound("main", 60 * NS)
     road.run(5 * NS)
@@ -59,7 +59,7 @@ def test_what_was_lost_on_the_way_is_made_good(feedback: bool) -> None:
     road.run(road.t + 5 * NS)
     assert board.relays[0] is True
     road.to_board = whole
-    road.run(road.t + 11 * NS)
+    road.run(road.t + within_s * NS)
     assert board.relays[0] is False
 
 
@@ -84,6 +84,25 @@ def test_an_answer_to_what_is_no_longer_wanted_is_not_published() -> None:
     assert road.silence("main") == b""
     road.run(3 * NS)
     assert road.states() == [("main", False), ("yard", False)]
+
+
+def test_an_answer_with_another_state_than_was_ordered_is_not_its_answer() -> None:
+    road, _ = line(feedback=True)
+    road.sound("main", 60 * NS)
+    road.inject(telegram(1, 0))
+    assert road.diagnostics()[-1] == "unsolicited"
+    assert ("main", True) not in road.states()
+
+
+def test_a_port_that_comes_back_has_its_state_told_anew() -> None:
+    road, board = line(feedback=True)
+    road.sound("main", 60 * NS)
+    road.run(5 * NS)
+    board.powered(road.t)
+    assert road.reopen() == telegram(1, 3)
+    road.run(6 * NS)
+    assert road.states()[-2:] == [("main", True), ("yard", False)]
+    assert board.relays == [True, False]
 
 
 def test_a_silent_board_is_reported_once_and_believed_again_when_it_answers() -> None:

@@ -246,8 +246,11 @@ def test_a_dead_board_is_reported_once_and_taken_up_again_when_it_answers() -> N
     assert road.states()[-1] == ("main", False)
 
 
-def test_a_board_that_lost_its_power_while_sounding_sounds_again_within_a_second() -> None:
-    road, relays = line()
+@pytest.mark.parametrize("restarts", STRATEGIES)
+def test_a_board_that_lost_its_power_while_sounding_sounds_again_within_a_second(
+    restarts: str,
+) -> None:
+    road, relays = line(restarts)
     road.sound("main", 15 * NS)
     road.run(round(5.2 * NS))
     relays.powered(road.t)
@@ -262,6 +265,23 @@ def test_a_relay_closed_by_someone_else_is_opened_and_reported() -> None:
     assert relays.relays[0] is False
     assert road.states() == [("main", False), ("main", True), ("main", False)]
     assert road.diagnostics().count("mismatch") == 1
+
+
+class Fast(ModbusRelaySimulator):
+    """A board whose clock gains one percent."""
+
+    tenth_ns = 99 * MS
+
+
+def test_a_board_whose_clock_gains_is_not_taken_for_one_that_disobeys() -> None:
+    for for_ms in range(5000, 7000, 100):
+        board = Fast({"pulse_restarts": "no"})
+        road = Line(ModbusRelay({"pulse_restarts": "no"}, ONE), board).run(NS)
+        road.sound("main", for_ms * MS)
+        road.run(10 * NS)
+        (_, _), (end, _) = edges(board)
+        assert end < 1 + for_ms / 1000
+        assert road.diagnostics() == []
 
 
 class Welded(ModbusRelaySimulator):
@@ -305,9 +325,13 @@ def test_starts_go_before_stops_and_stops_before_reading() -> None:
     assert told[0] == bytes.fromhex(wanted[0])
 
 
-def test_a_dead_board_delays_another_on_its_line_by_one_time_out_at_most() -> None:
+@pytest.mark.parametrize("dies_at_s", [0, 5])
+def test_a_dead_board_delays_another_on_its_line_by_one_time_out_at_most(dies_at_s: int) -> None:
     units = {"dead": {"address": 2}, "main": {"address": 1}}
-    road = Line(ModbusRelay({}, units), relays := ModbusRelaySimulator({})).run(5 * NS)
+    dead, relays = ModbusRelaySimulator({"address": 2}), ModbusRelaySimulator({})
+    road = Line(ModbusRelay({}, units), dead, relays).run(dies_at_s * NS)
+    road.boards.remove(dead)
+    road.run(5 * NS)
     road.sound("dead", 60 * NS)
     road.sound("main", 60 * NS)
     road.run(round(5.24 * NS))
@@ -317,11 +341,14 @@ def test_a_dead_board_delays_another_on_its_line_by_one_time_out_at_most() -> No
     assert relays.relays[0] is False
 
 
-def test_a_board_without_timed_pulses_is_switched_plainly_and_this_is_said() -> None:
-    class Plain(ModbusRelaySimulator):
-        def _write_coil(self, data: bytes, t: int) -> bytes | int:
-            return 2 if data[0] else super()._write_coil(data, t)
+class Plain(ModbusRelaySimulator):
+    """A board without flash-on."""
 
+    def _write_coil(self, data: bytes, t: int) -> bytes | int:
+        return 2 if data[0] else super()._write_coil(data, t)
+
+
+def test_a_board_without_timed_pulses_is_switched_plainly_and_this_is_said() -> None:
     road = Line(driver := ModbusRelay({"pulse_restarts": "yes"}, ONE), board := Plain({})).run(NS)
     assert driver.pulse_s == 3.0
     road.sound("main", 5 * NS)
@@ -329,6 +356,17 @@ def test_a_board_without_timed_pulses_is_switched_plainly_and_this_is_said() -> 
     assert [on for _, on in edges(board)] == [True, False]
     assert road.diagnostics() == ["refused"]
     assert driver.pulse_s is None
+
+
+def test_after_a_replug_the_board_may_be_another_with_timed_pulses() -> None:
+    road = Line(driver := ModbusRelay({"pulse_restarts": "yes"}, ONE), Plain({})).run(NS)
+    road.sound("main", NS)
+    road.run(5 * NS)
+    road.boards = [ModbusRelaySimulator({})]
+    road.reopen()
+    assert driver.pulse_s == 3.0
+    road.run(6 * NS)
+    assert road.sound("main", 5 * NS) == seal(bytes.fromhex("01 05 02 00 00 1E"))
 
 
 def test_an_adapter_that_echoes_its_own_bytes_proves_nothing() -> None:
