@@ -6,11 +6,13 @@ reason      what speaks against a P wave
 spike       the whole disturbance is in a few samples of the raw trace, which then is as before
 step        the same, and the trace then stays elsewhere: a range switch, a recentring, a
             calibration pulse
+flat        the trace before had no noise: a digitiser that has just begun to speak
 short       the motion is over within half a second: a footstep, a knock, a door; even the
             smallest earthquakes that are recorded at all shake for longer
 emergent    it rises slowly and yet holds nothing but high frequencies: a vehicle, a machine.
             An earthquake's P is emergent when it comes from afar, and from afar the high
             frequencies don't come (attenuation: t* of 0.05 s and more)
+hum         what the detection band holds has leaked into it from far above: mains, a motor
 coda        shaking is under way, and this does not stand out from it
 ==========  ====================================================================================
 
@@ -55,6 +57,9 @@ _ABRUPT_S = 0.3
 """Energy after an onset over the greatest in a like window of the 2 s before. The pulses of a
 vehicle are one like the other; a P wave strong enough to be triggered on stands out eightfold from
 the mean and fourfold from the loudest moment of steady noise."""
+_HUM_HZ = 25.0
+"""Mean frequency after the band-pass: 11 Hz for white motion, 17 Hz for one that rises with
+frequency up to 30 Hz."""
 _VEHICLE_HZ = 7.5
 """Vehicles shake the ground at their axle hop, 8-16 Hz (Hunaidi & Tremblay 1997)."""
 
@@ -76,7 +81,7 @@ class Evidence:
 
 
 def artefact(e: Evidence) -> str | None:
-    """``spike`` or ``step`` if a few raw samples carry the whole disturbance.
+    """``spike`` or ``step`` if a few raw samples carry the whole disturbance, ``flat`` if all do.
 
     Judged on the changes from sample to sample. One stands ten times above all others, which
     nothing does that has passed an anti-alias filter; or a few stand alone, each of a sample or a
@@ -84,7 +89,9 @@ def artefact(e: Evidence) -> str | None:
     """
     start = max(1, e.onset - max(2, round(_BEFORE_S * e.rate_hz)))
     signed = np.diff(e.raw)
-    sigma = max(float(np.sqrt(np.mean(signed[:start] ** 2))), _TINY)
+    sigma = float(np.sqrt(np.mean(signed[:start] ** 2)))
+    if not sigma:
+        return "flat"
     signed = signed[start:]
     change = np.abs(signed)
     outlier = change > _OUTLIER_SIGMA * sigma
@@ -171,6 +178,8 @@ def doubt(e: Evidence) -> str | None:
         return found
     if short(e):
         return "short"
+    if _frequency_hz(e.filtered[e.onset :], e.rate_hz) > _HUM_HZ:
+        return "hum"
     if emergent(e):
         return "emergent"
     if e.in_coda and not abrupt(e):

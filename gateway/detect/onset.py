@@ -18,7 +18,8 @@ from gateway.detect.filters import Float
 Polarity = Literal["up", "down", "unknown"]
 
 LOOK_BACK_S = 2.0
-_EDGE_S = 0.03
+_NOISE_S, _SIGNAL_S = 0.25, 0.03
+"""The least of each that a variance can be had from; noise is the slower."""
 _FIRST_MOTION_S = 0.15
 """First motions are looked for within a quarter of the longest period of the band or so."""
 _FIRST_MOTION_SIGMA = 4.0
@@ -55,8 +56,8 @@ def aic(trace: Float) -> Float:
 
 def refine(trace: Float, rate_hz: float) -> Pick:
     """The arrival in ``trace`` (n ≥ 8,), band-passed, which ends with the declaring sample."""
-    edge = max(2, int(_EDGE_S * rate_hz))
-    index = edge + int(np.argmin(aic(trace)[edge:-edge]))
+    first, last = max(2, round(_NOISE_S * rate_hz)), max(2, int(_SIGNAL_S * rate_hz))
+    index = first + int(np.argmin(aic(trace)[first:-last]))
     noise, signal = trace[:index], trace[index:]
     noise_power = max(float(np.mean(noise**2)), np.finfo(float).tiny)
     snr_db = 10.0 * float(np.log10(max(float(np.mean(signal**2)) / noise_power, 1e-9)))

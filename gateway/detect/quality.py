@@ -53,9 +53,13 @@ _RATIO_BINS: Float = 2.0 ** np.arange(-2.0, 6.0, 0.125)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Columns without a hole. ``fresh`` and ``lost`` are the rows that begin and end before it."""
+    """Columns without a hole, the first of them at ``start_ns`` and ``first`` since the beginning.
+
+    ``fresh`` and ``lost`` are the rows that begin and end before it.
+    """
 
     first: int
+    start_ns: int
     columns: Float
     fresh: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
@@ -92,9 +96,12 @@ class Intake:
         """Time of a column, counted from the detector's first."""
         return (self._anchor_ns or 0) + round((index - self._anchor) * self._step_ns)
 
-    def take(self, samples: object, start_ns: int) -> tuple[list[Run], list[Quality]]:
+    def take(self, samples: object, start_ns: object) -> tuple[list[Run], list[Quality]]:
         """The runs that ``samples`` completes, and what is to be said of them."""
         array = self._checked(samples)
+        if not isinstance(start_ns, int | np.integer):
+            return [], self._refuse(f"start time {start_ns!r}", self.time_ns(self._passed))
+        start_ns = int(start_ns)
         if isinstance(array, str):
             return [], self._refuse(array, start_ns)
         self._refused = False
@@ -125,7 +132,9 @@ class Intake:
             and not self._pending.shape[1]
             and (array.dtype == np.int32 or abs(float(array.sum())) < _IMPOSSIBLE)
         ):
-            run = Run(self._passed, array.astype(np.float64, copy=False))
+            run = Run(
+                self._passed, self.time_ns(self._passed), array.astype(np.float64, copy=False)
+            )
             self._passed += array.shape[1]
             self._value = run.columns[:, -1]
             return [*runs, run], said
@@ -134,7 +143,10 @@ class Intake:
 
     def _checked(self, samples: object) -> NDArray[np.int32] | Float | str:
         """The samples as an array to work on, or what is wrong with them."""
-        array = np.asarray(samples)
+        try:
+            array = np.asarray(samples)
+        except (TypeError, ValueError) as error:
+            return f"samples that are no array: {error}"
         if array.dtype not in (np.int32, np.float64):
             if array.dtype.kind not in "iuf":
                 return f"samples of type {array.dtype}"
@@ -176,9 +188,10 @@ class Intake:
         holes = [_runs(missing) for missing in np.isnan(columns)]
         n = keep = columns.shape[1]
         for row, found in enumerate(holes):
-            if self.live[row] and found and found[-1][1] == n:
+            if found and found[-1][1] == n and n - found[-1][0] <= self._bridge:
                 start = found[-1][0]
-                if n - start <= self._bridge:
+                spoke = found[-2][1] < start if len(found) > 1 else start > 0
+                if spoke or self.live[row]:
                     keep = min(keep, start)
         said: list[Quality] = []
         cuts: dict[int, tuple[list[int], list[int]]] = {0: ([], [])}
@@ -191,7 +204,15 @@ class Intake:
             if end > start:
                 fresh, lost = cuts[start]
                 part = columns[:, start:end]
-                runs.append(Run(self._passed, part, tuple(fresh), tuple(lost)))
+                runs.append(
+                    Run(
+                        self._passed,
+                        self.time_ns(self._passed),
+                        part,
+                        tuple(fresh),
+                        tuple(lost),
+                    )
+                )
                 self._passed += end - start
         if keep:
             self._value = columns[:, keep - 1].copy()
@@ -266,8 +287,15 @@ class ChannelHealth:
         self._channels = tuple(channels)
         self._health = [_Health() for _ in channels]
 
-    def second(self, raw: Float, live: NDArray[np.bool_], end_ns: int) -> list[Quality]:
-        """Take a second of (rows, n) that ends at ``end_ns``; rows not ``live`` have no samples."""
+    def mute(self, row: int) -> bool:
+        """Whether a channel has nothing to say, its data notwithstanding."""
+        return self._health[row].fault in (_Fault.FLAT, _Fault.DEAD)
+
+    def second(self, raw: Float, live: NDArray[np.bool_], end_ns: int) -> list[tuple[int, Quality]]:
+        """Take a second of (rows, n) that ends at ``end_ns``; rows not ``live`` have no samples.
+
+        Gives what has changed, with its row.
+        """
         least, most = raw.min(axis=1), raw.max(axis=1)
         still = least == most
         plateau = np.maximum(
@@ -294,7 +322,7 @@ class ChannelHealth:
             kind = fault.value or "recovered"
             detail = health.fault.value if fault is _Fault.NONE else ""
             health.fault = fault
-            said.append(Quality(self._channels[row], kind, end_ns, detail))
+            said.append((row, Quality(self._channels[row], kind, end_ns, detail)))
         return said
 
 
@@ -348,7 +376,7 @@ class StationNoise:
         self._seconds = 0
         total = self._counts.sum(axis=1, keepdims=True)
         above = total - np.cumsum(self._counts, axis=1)
-        rare = _RATIO_BINS[np.argmax(above[:, :-1] <= _RARE * total, axis=1)]
+        rare = np.append(_RATIO_BINS, np.inf)[np.argmax(above <= _RARE * total, axis=1)]
         now = np.clip(rare, self._on, _MOST * self._on)
         changed = np.flatnonzero(np.abs(now - self.thresholds) > _NOTABLE * self.thresholds)
         self.thresholds[changed] = now[changed]

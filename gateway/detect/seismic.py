@@ -34,7 +34,7 @@ from gateway.detect.ground_motion import LOWEST_RATE_HZ, GroundMotionMeter
 from gateway.detect.quality import ChannelHealth, Intake, Run, StationNoise
 from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.detect.sta_lta import StaLta, Windows
-from gateway.events import Candidate, Decision, Onset, Quality, Rejected
+from gateway.events import NS, Candidate, Decision, Onset, Quality, Rejected
 
 _DETECTION, _CANDIDATE = 0, 1
 
@@ -43,6 +43,8 @@ _CANDIDATE_WINDOWS = Windows(sta_s=0.3, lta_s=10.0)
 _CANDIDATE_OFF = 0.5
 """Share of ``candidate_on`` below which a candidate has ended."""
 
+_CALM = 0.5
+"""Share of ``trigger_on`` below which the ratio must have been before it can trigger."""
 _BUFFER_S = 5.0
 _LOOK_EVERY_S = 0.1
 _DEAD_S = 2.0
@@ -128,11 +130,15 @@ class _Sensor:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A decision with the index of its deciding sample and its row."""
+    """A decision with the index of its deciding sample and its row.
+
+    ``seconded`` says that it needs another component to agree.
+    """
 
     index: int
     row: int
     decision: Decision
+    seconded: bool = False
 
 
 class SeismicDetector:
@@ -172,7 +178,9 @@ class SeismicDetector:
         self._on = np.empty((rows, 2, 1))
         self._on[:, _DETECTION] = self._settings.trigger_on
         self._on[:, _CANDIDATE] = self._settings.candidate_on
-        self._history = _History(rows, math.ceil(_BUFFER_S * rate))
+        self._history = _History(
+            rows, math.ceil((_BUFFER_S + self._settings.min_duration_s) * rate)
+        )
         self._watches = [_Watch(row) for row in range(rows)]
         self._second = max(1, round(rate))
         self._health = ChannelHealth(self._channels)
@@ -183,6 +191,7 @@ class SeismicDetector:
         self._sensor_of = {row: sensor for sensor in self._sensors for row in sensor.rows}
         self._found: list[_Found] = []
         self._waiting = False
+        self._at = (0, 0)
         self._end = 0
 
     def process(
@@ -208,45 +217,67 @@ class SeismicDetector:
         return out
 
     def _take(self, run: Run) -> None:
+        self._at = run.first, run.start_ns
         for row in run.lost:
-            self._watches[row].live = False
+            self._lose(self._watches[row], run.first)
         for row in run.fresh:
-            self._filter.restart(row)
-            self._averages.restart(row)
-            self._watches[row].live = True
-            self._watches[row].born = run.first
-            self._watches[row].begin(run.first + round(_ARM_S * self._rate))
-            self._busy = True
+            self._begin(row, run.first)
         columns = run.columns
-        for start in range(0, columns.shape[1], MAX_RUN):
-            raw = columns[:, start : start + MAX_RUN]
+        start = 0
+        while start < columns.shape[1]:
+            first = run.first + start
+            raw = columns[:, start : start + min(MAX_RUN, self._second - first % self._second)]
             n = raw.shape[1]
             filtered = self._filter.run(raw)
             self._averages.process(filtered, n)
             self._history.append(raw, filtered)
             over = self._averages.sta > self._on * self._averages.lta
-            if (run.first + start + n) // self._second > (run.first + start) // self._second:
-                self._each_second(run.first + start + n)
             if self._busy or over.any():
                 self._busy = False
                 for watch in self._watches:
                     if watch.live:
-                        self._watch_candidate(watch, run.first + start, over)
-                        self._watch_onset(watch, run.first + start, over)
+                        self._watch_candidate(watch, first, over)
+                        self._watch_onset(watch, first, over)
+            start += n
+            if (first + n) % self._second == 0:
+                self._each_second(first + n)
+
+    def _begin(self, row: int, index: int) -> None:
+        """A row begins, or begins anew, at column ``index``."""
+        self._filter.restart(row)
+        self._averages.restart(row)
+        watch = self._watches[row]
+        watch.live, watch.born = True, index
+        watch.begin(index + round(_ARM_S * self._rate))
+        self._busy = True
+
+    def _time_ns(self, index: int) -> int:
+        """Time of a column of the present run, or of one before it without a gap between."""
+        first, start_ns = self._at
+        return start_ns + round((index - first) * NS / self._rate)
+
+    def _lose(self, watch: _Watch, first: int) -> None:
+        """A row's data have ended; what was being examined can't be decided any more."""
+        watch.live = False
+        if watch.state is _State.EXAMINING:
+            when = self._time_ns(watch.trigger)
+            declared = self._time_ns(first)
+            self._find(first, watch.row, Rejected(self._channels[watch.row], when, declared, "gap"))
 
     def _each_second(self, end: int) -> None:
-        """Look at the last whole second before column ``end``."""
-        index = end - end % self._second
+        """Look at the second of columns that ends before column ``end``."""
         live = np.array(
-            [watch.live and watch.born <= index - self._second for watch in self._watches]
+            [watch.live and watch.born <= end - self._second for watch in self._watches]
         )
-        raw = self._history.raw(index - self._second, index)
-        when = self._intake.time_ns(index - 1)
-        for quality in self._health.second(raw, live, when):
-            self._find(index - 1, self._channels.index(quality.channel), quality)
-        column = index - 1 - (end - self._averages.sta.shape[2])
-        sta = self._averages.sta[:, _DETECTION, column]
-        lta = self._averages.lta[:, _DETECTION, column]
+        raw = self._history.raw(end - self._second, end)
+        when = self._time_ns(end - 1)
+        mute = [self._health.mute(row) for row in range(len(self._channels))]
+        for row, quality in self._health.second(raw, live, when):
+            self._find(end - 1, row, quality)
+            if live[row] and mute[row] and not self._health.mute(row):
+                self._begin(row, end)
+        sta = self._averages.sta[:, _DETECTION, -1]
+        lta = self._averages.lta[:, _DETECTION, -1]
         quiet = np.array(
             [watch.live and watch.state is _State.LISTENING for watch in self._watches]
         )
@@ -254,7 +285,7 @@ class SeismicDetector:
             on = float(self._noise.thresholds[row])
             self._on[row, _DETECTION] = on
             detail = f"trigger_on {on:.1f} for the noise of the past hour"
-            self._find(index - 1, row, Quality(self._channels[row], "noise", when, detail))
+            self._find(end - 1, row, Quality(self._channels[row], "noise", when, detail))
 
     def _ratio(self, band: int, row: int, column: int) -> float:
         lta = float(self._averages.lta[row, band, column])
@@ -275,14 +306,22 @@ class SeismicDetector:
                 column = _next(over[row, _CANDIDATE], column)
                 if column < n:
                     watch.candidate = True
-                    when = self._intake.time_ns(first + column)
+                    when = self._time_ns(first + column)
                     ratio = self._ratio(_CANDIDATE, row, column)
                     self._find(first + column, row, Candidate(self._channels[row], when, ratio))
             column += 1
         self._busy |= watch.candidate
 
     def _find(self, index: int, row: int, decision: Decision) -> None:
-        self._found.append(_Found(index, row, decision))
+        verticals = self._sensor_of[row].verticals
+        seconded = row not in verticals and any(self._hears(at, index) for at in verticals)
+        self._found.append(_Found(index, row, decision, seconded))
+
+    def _hears(self, row: int, index: int) -> bool:
+        """Whether a row is in a state to see an arrival at column ``index``."""
+        watch = self._watches[row]
+        settled = index >= watch.born + round(_ARM_S * self._rate)
+        return watch.live and settled and not self._health.mute(row)
 
     def _watch_onset(self, watch: _Watch, first: int, over: NDArray[np.bool_]) -> None:
         """Follow one row's state through the columns of this run."""
@@ -291,7 +330,10 @@ class SeismicDetector:
         column = 0
         while column < n:
             if watch.state is _State.SETTLING:
-                column = _next(~hot, max(column, watch.armed - first))
+                calm = self._averages.sta[row, _DETECTION] < (
+                    _CALM * self._on[row, _DETECTION] * self._averages.lta[row, _DETECTION]
+                )
+                column = _next(calm, max(column, watch.armed - first))
                 if column < n:
                     watch.state = _State.LISTENING
             elif watch.state is _State.LISTENING:
@@ -370,7 +412,7 @@ class SeismicDetector:
             in_coda=watch.trigger > watch.frozen_since,
         )
         reason = discriminate.doubt(evidence)
-        when, declared = self._intake.time_ns(first + pick.index), self._intake.time_ns(now)
+        when, declared = self._time_ns(first + pick.index), self._time_ns(now)
         last = watch.trigger + round(discriminate.LAST_LOOK_S * rate)
         if reason and now < last:
             watch.look = min(last, now + max(1, round(_LOOK_EVERY_S * rate)))
@@ -414,9 +456,7 @@ class SeismicDetector:
             found.index - sensor.declared < self._settings.lta_freeze_max_s * self._rate
         ):
             return found.row == sensor.by
-        if found.row in sensor.verticals or not any(
-            self._watches[row].live for row in sensor.verticals
-        ):
+        if not found.seconded:
             return True
         if sensor.waiting is not None and sensor.waiting.row != found.row:
             return True
@@ -428,17 +468,11 @@ class SeismicDetector:
         found = sensor.waiting
         if found is None or not isinstance(found.decision, Onset):
             return
-        last = found.index + round(_TOGETHER_S * self._rate)
-        if last < now:
+        if found.index + round(_TOGETHER_S * self._rate) < now:
             sensor.waiting = None
-            out.append(
-                Rejected(
-                    found.decision.channel,
-                    found.decision.time_ns,
-                    self._intake.time_ns(last),
-                    "horizontal",
-                )
-            )
+            decision = found.decision
+            declared = decision.declared_ns + round(_TOGETHER_S * NS)
+            out.append(Rejected(decision.channel, decision.time_ns, declared, "horizontal"))
 
     def _measure(
         self,
@@ -459,11 +493,11 @@ class SeismicDetector:
             column = index - run.first
             if of is sensor and at <= column < columns.shape[1]:
                 out += meter.process(
-                    columns[:, at : column + 1], self._intake.time_ns(run.first + at)
+                    columns[:, at : column + 1], run.start_ns + round(at * NS / self._rate)
                 )
                 out += meter.begin(decision.time_ns, decision.declared_ns)
                 at = column + 1
-        out += meter.process(columns[:, at:], self._intake.time_ns(run.first + at))
+        out += meter.process(columns[:, at:], run.start_ns + round(at * NS / self._rate))
         return out
 
 

@@ -1,5 +1,6 @@
 """Settings of the seismic detector, with defaults that work, and channel sensitivities."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,29 @@ class SeismicSettings:
     lta_freeze_max_s: float = 20.0
     candidate_band_hz: tuple[float, float] = (5.0, 25.0)
     candidate_on: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what can't work.
+
+        Raises:
+            ValueError: naming the key, what was seen and what is allowed.
+        """
+        for key in ("band_hz", "candidate_band_hz"):
+            low, high = getattr(self, key)
+            if not 0 < low < high < math.inf:
+                raise ValueError(f"{key} = {[low, high]}: expected 0 < lower < upper corner")
+        for key, least, below in (
+            ("sta_s", 0.0, self.lta_s),
+            ("lta_s", self.sta_s, 3600.0),
+            ("trigger_on", 1.0, 1e6),
+            ("trigger_off", 0.0, self.trigger_on),
+            ("min_duration_s", 0.0, 10.0),
+            ("lta_freeze_max_s", 0.0, 3600.0),
+            ("candidate_on", 1.0, 1e6),
+        ):
+            value = getattr(self, key)
+            if not least < value < below:
+                raise ValueError(f"{key} = {value}: expected between {least:g} and {below:g}")
 
 
 @dataclass(frozen=True, slots=True)

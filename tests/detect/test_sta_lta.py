@@ -1,0 +1,114 @@
+"""The averages are those of the textbook; only a young or a held LTA differs, exactly as stated."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from obspy.signal.trigger import recursive_sta_lta
+
+from gateway.detect.filters import MAX_RUN
+from gateway.detect.sta_lta import SETTLE_S, StaLta, Windows
+
+RATE = 20.0
+WINDOWS = (Windows(0.5, 10.0), Windows(0.3, 5.0))
+SETTLE = round(SETTLE_S * RATE)
+
+
+def filtered(seed: int, rows: int = 2, n: int = 600) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(size=(rows, len(WINDOWS), n)) * 100.0
+
+
+def averages(
+    samples: NDArray[np.float64], cuts: list[int], tracker: StaLta | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    tracker = tracker or StaLta(WINDOWS, len(samples), RATE)
+    sta, lta = [], []
+    edges = sorted({0, samples.shape[2], *cuts, *range(0, samples.shape[2], MAX_RUN)})
+    for first, end in pairwise(edges):
+        part = samples[:, :, first:end]
+        tracker.process(part.reshape(len(samples), -1), end - first)
+        sta.append(tracker.sta.copy())
+        lta.append(tracker.lta.copy())
+    return np.concatenate(sta, axis=2), np.concatenate(lta, axis=2)
+
+
+def by_hand(trace: NDArray[np.float64], windows: Windows) -> tuple[list[float], list[float]]:
+    """One track, sample by sample."""
+    short, long = 1.0 / (windows.sta_s * RATE), 1.0 / (windows.lta_s * RATE)
+    sta = lta = 0.0
+    out: tuple[list[float], list[float]] = ([], [])
+    for k, value in enumerate(trace.tolist()):
+        energy = value * value
+        sta += (energy - sta) * short
+        count = k + 1 - SETTLE
+        if count > 0:
+            lta += (energy - lta) * max(long, 1.0 / count)
+        out[0].append(sta)
+        out[1].append(lta)
+    return out
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(1, 599), max_size=30))
+def test_averages_equal_plain_arithmetic_whatever_the_cuts(seed: int, cuts: list[int]) -> None:
+    samples = filtered(seed)
+    sta, lta = averages(samples, cuts)
+    for row in range(2):
+        for band, windows in enumerate(WINDOWS):
+            expected = by_hand(samples[row, band], windows)
+            assert sta[row, band] == pytest.approx(expected[0], rel=1e-9)
+            assert lta[row, band] == pytest.approx(expected[1], rel=1e-9)
+
+
+def test_ratio_is_obspys_once_warm() -> None:
+    samples = filtered(1, rows=1, n=4000)
+    sta, lta = averages(samples, [])
+    theirs = recursive_sta_lta(samples[0, 0], 10, 200)
+    ratio = sta[0, 0, 3000:] / lta[0, 0, 3000:]
+    assert ratio == pytest.approx(theirs[3000:], rel=1e-5)
+
+
+def test_a_young_lta_is_the_mean_of_all_since_the_filter_has_settled() -> None:
+    samples = filtered(2)
+    _, lta = averages(samples, [])
+    for n in (SETTLE + 1, SETTLE + 50, SETTLE + 200):
+        assert lta[0, 0, n - 1] == pytest.approx(np.mean(samples[0, 0, SETTLE:n] ** 2))
+
+
+@pytest.mark.parametrize("cuts", [[], [130], [131], list(range(1, 599))])
+def test_a_held_lta_stands_still_from_its_sample_to_its_sample(cuts: list[int]) -> None:
+    """Held at 130, released at 170, in packets of any size; the other tracks do not notice."""
+    samples = filtered(3)
+    free = averages(samples, [])[1]
+    tracker = StaLta(WINDOWS, 2, RATE)
+    lta = np.empty_like(free)
+    edges = sorted({0, 600, *cuts, *range(0, 600, MAX_RUN)})
+    for first, end in pairwise(edges):
+        tracker.process(samples[:, :, first:end].reshape(2, -1), end - first)
+        if first <= 130 < end:
+            tracker.hold(0, 0, 130 - first)
+        if first <= 170 < end:
+            tracker.release(0, 0, 170 - first)
+        lta[:, :, first:end] = tracker.lta
+    assert (lta[0, 0, 130:171] == lta[0, 0, 130]).all()
+    count = 131 - SETTLE
+    expected = lta[0, 0, 130] + (samples[0, 0, 171] ** 2 - lta[0, 0, 130]) / (count + 1)
+    assert lta[0, 0, 171] == pytest.approx(expected)
+    others = np.ones((2, 2), dtype=bool)
+    others[0, 0] = False
+    assert lta[others] == pytest.approx(free[others])
+
+
+def test_a_restarted_row_is_like_new_and_the_others_go_on() -> None:
+    samples = filtered(4)
+    tracker = StaLta(WINDOWS, 2, RATE)
+    averages(samples[:, :, :300], [], tracker)
+    tracker.restart(0)
+    sta, lta = averages(samples[:, :, 300:], [], tracker)
+    new = averages(samples[:1, :, 300:], [])
+    assert sta[0] == pytest.approx(new[0][0])
+    assert lta[0] == pytest.approx(new[1][0])
+    assert lta[1] == pytest.approx(averages(samples, [])[1][1][:, 300:])
