@@ -85,7 +85,7 @@ _GAP_NS: Final = 4_000_000
 _LATE_NS: Final = NS
 """How long after a time-out the answer to a read is still reckoned with."""
 _ROUNDING_NS: Final = 2 * TENTH_NS
-"""A relay found open this close to the end was opened by the end of its pulse."""
+"""A relay found open so close to the end has not disobeyed: clocks differ."""
 _RENEW_NS: Final = 3 * TENTH_NS
 """How long before the end of a pulse that is too short another takes its place."""
 _NEVER: Final = 1 << 63
@@ -399,7 +399,7 @@ class ModbusRelay:
             relay.tell(Drive.start, t)
             return
         if relay.drive is Drive.stop:
-            relay.drive, relay.due_ns = Drive.rest, None
+            relay.drive, relay.due_ns, relay.ends_ns = Drive.rest, None, t
             board.read_due_ns = t
             return
         relay.pulse_due_ns = written.sent_ns + self._refresh_ns
@@ -414,23 +414,24 @@ class ModbusRelay:
     def _read(self, board: _Board, answer: Answer, t: int) -> list[SirenState | Diagnostic]:
         result: list[SirenState | Diagnostic] = []
         for relay in board.relays:
-            if relay.drive not in (Drive.hold, Drive.rest) and not relay.misfits:
-                continue  # told otherwise while it was read: the next reading counts
             closed = bool(answer.data[relay.coil // 8] >> relay.coil % 8 & 1)
+            wanted = relay.drive is Drive.hold
+            settled = wanted or relay.drive is Drive.rest
+            if not settled and not relay.misfits:
+                continue  # told otherwise while it was read: the next reading counts
+            if wanted and not closed and relay.until_ns - t <= _ROUNDING_NS:
+                continue  # opened by the end of its pulse, a little early
             if closed is not relay.closed:
                 relay.closed = closed
                 result.append(SirenState(relay.siren, closed))
-            wanted = relay.drive is Drive.hold
-            if closed is wanted:
+            if settled and closed is wanted:
                 relay.misfits = 0
-            elif relay.drive is Drive.rest or (wanted and relay.until_ns - t > _ROUNDING_NS):
+            elif settled:
                 relay.misfits += 1
                 if relay.misfits == 1:
                     result.append(Diagnostic("mismatch", 1, _place(relay, closed=closed)))
-                relay.tell(
-                    Drive.start if wanted else Drive.stop,
-                    t + self._pause(relay, relay.misfits, t),
-                )
+                again_ns = t + self._pause(relay, relay.misfits, t)
+                relay.tell(Drive.start if wanted else Drive.stop, again_ns)
         board.read_due_ns = t + self._read_every(board)
         return result
 

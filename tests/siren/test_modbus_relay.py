@@ -281,6 +281,8 @@ def test_a_board_whose_clock_gains_is_not_taken_for_one_that_disobeys() -> None:
         road.run(10 * NS)
         (_, _), (end, _) = edges(board)
         assert end < 1 + for_ms / 1000
+        assert road.states() == [("main", False), ("main", True), ("main", False)]
+        assert road.said[-1][0] >= NS + for_ms * MS
         assert road.diagnostics() == []
 
 
@@ -297,6 +299,24 @@ def test_a_relay_that_does_not_obey_is_reported_once_and_does_not_take_the_bus()
     assert road.diagnostics() == ["mismatch"]
     assert road.states() == [("main", True)]
     assert len(road.sent) < 130  # told and read once a second, 5 % of the bus
+
+
+class Broken(ModbusRelaySimulator):
+    """A relay that reads as open whatever it is told."""
+
+    def to_send(self) -> bytes:
+        self.relays[0] = False
+        return super().to_send()
+
+
+def test_a_siren_that_can_not_be_switched_on_is_reported_once_and_told_each_second() -> None:
+    road = Line(ModbusRelay({}, ONE), Broken({})).run(NS)
+    road.sound("main", 60 * NS)
+    before = len(road.sent)
+    road.run(41 * NS)
+    assert road.diagnostics() == ["mismatch"]
+    assert road.states() == [("main", False)]
+    assert 80 < len(road.sent) - before < 240
 
 
 def test_the_bus_never_holds_two_requests() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import siren as sirens
 from gateway.events import NS
 from gateway.siren import SirenDriver
 from gateway.siren.lcus_relay import LcusRelay, LcusRelaySimulator
@@ -75,6 +76,17 @@ def test_a_siren_ends_as_told_and_sounds_only_while_it_may(
         within = [end for start, end in joined(asked) if start <= closed <= end + SPREAD]
         assert within
         assert name not in TIMED or opened <= within[-1] + SPREAD
+
+
+@pytest.mark.parametrize("name", sirens.names())
+@given(st.lists(st.binary(max_size=64), max_size=10))
+@settings(max_examples=30, deadline=None)
+def test_every_driver_by_name_takes_any_bytes(name: str, chunks: list[bytes]) -> None:
+    driver = sirens.load(name)()
+    for t, data in enumerate(chunks):
+        assert isinstance(driver.feed(data, t * NS), list)
+        assert isinstance(driver.tick(t * NS), list)
+    assert driver.to_send() == b""
 
 
 def suffer(road: Line, board: Board, deeds: list[tuple[str, int, int]]) -> list[tuple[int, int]]:
