@@ -340,14 +340,14 @@ class Journal:
         if not self.pid:
             return False
         deadline = time.monotonic() + timeout_s
-        self._selector = None
         self.flush()
         while self.wants_write and time.monotonic() < deadline:
             select.select([], [self._requests], [], 0.1)
             self.flush()
         handed_over = not self._queue
-        os.close(self._requests)
         pid, self.pid = self.pid, 0
+        self._watch()
+        os.close(self._requests)
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._replies], [], [], left)[0] and not os.read(
                 self._replies, _REPLY_BYTES

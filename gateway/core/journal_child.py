@@ -236,6 +236,8 @@ class JournalChild:
         self._reading: Iterator[None] | None = None
         self._complete = True
         self._places: dict[Position, _Place] = {}
+        self._doomed = (0, 0)
+        """First number of the segment that is to be overwritten next, and its unstored records."""
 
     def run(self) -> bool:
         """Until the core has ended and everything is written (True) or a failing disk given up."""
@@ -361,25 +363,34 @@ class JournalChild:
         if segments.shortage:
             segments.allocate()
             self._check_space(segments)
-        if segments.oldest().first:
-            self._count_overwritten(segments)
+        lost = self._unstored(segments)
         segments.rotate(self._mark.pack())
         self._mark_due = False
+        self._overwritten(lost)
 
-    def _count_overwritten(self, segments: Segments) -> None:
-        """Say how many records that the uplink has not stored the rotation will overwrite."""
+    def _unstored(self, segments: Segments) -> int:
+        """How many records that the uplink has not stored the oldest segment holds."""
+        oldest = segments.oldest()
+        if not oldest.first:
+            return 0
+        if oldest.first == self._doomed[0]:
+            return self._doomed[1]  # an attempt that failed may have spoilt it already
         if self._mark.stored is not None:
             for segment in reversed(segments.in_order()):
                 number = covered(self._entries(segment), self._mark.stored)
                 if number is not None:
                     self._mark = replace(self._mark, stored_number=number)
                     break
-        lost = sum(
+        count = sum(
             entry.kind is Kind.record and entry.number > self._mark.stored_number
-            for entry in self._entries(segments.oldest())
+            for entry in self._entries(oldest)
         )
-        if lost:
-            self._reply({"lost": "overwritten", "count": lost})
+        self._doomed = (oldest.first, count)
+        return count
+
+    def _overwritten(self, count: int) -> None:
+        if count:
+            self._reply({"lost": "overwritten", "count": count})
 
     def _save_state(self, text: bytes) -> None:
         if self._state_file is None:
@@ -433,9 +444,10 @@ class JournalChild:
             self._mark_due = True
             self._io_errors += error.errno == errno.EIO
             if self._io_errors >= BAD_AFTER:
-                self._io_errors = 0
+                self._io_errors, lost = 0, self._unstored(self._segments)
                 with contextlib.suppress(OSError):  # no better there; the next retry goes on here
                     self._segments.abandon(self._mark.pack())
+                    self._overwritten(lost)
 
     # --- back to the core
 

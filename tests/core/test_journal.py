@@ -49,23 +49,20 @@ class Core:
         self, directory: Path, quota: int = QUOTA, segment: int = SEGMENT, wait_s: float = WAIT_S
     ) -> None:
         self.journal = Journal.start(directory, quota, segment_bytes=segment, wait_s=wait_s)
+        self.selector = selectors.DefaultSelector()
+        self.journal.register(self.selector)
         self.seen: list[Item] = []
         self.seq = 0
         self.token = 0
 
     def turn(self, timeout_s: float = 0.0) -> None:
+        self.selector.select(timeout_s)
         self.journal.flush()
-        if self.journal.pid:
-            with selectors.DefaultSelector() as selector:
-                self.journal.register(selector)
-                selector.select(timeout_s)
-                self.journal.flush()
-                self.journal._selector = None
-                self.journal._watched = set()
         self.seen += self.journal.poll()
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT_S
+        self.journal.flush()
         while not condition():
             assert time.monotonic() < deadline, self.seen
             self.turn(0.2)
@@ -112,6 +109,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Core]]:
     yield make
     for core in cores:
         core.journal.close(WAIT_S)
+        core.selector.close()
 
 
 @pytest.fixture
@@ -260,6 +258,33 @@ def test_what_the_quota_overwrites_unstored_is_counted(start: Callable[..., Core
     oldest = core.read(None).records[0].seq
     lost = sum(i.count for i in core.seen if isinstance(i, Lost) and i.kind == "overwritten")
     assert lost == oldest - 1 - 50
+
+
+def test_what_is_overwritten_is_counted_once_even_if_the_disk_fails_meanwhile(
+    start: Callable[..., Core], monkeypatch: pytest.MonkeyPatch, broken: Path
+) -> None:
+    real = os.fdatasync
+
+    def faulty(fd: int) -> None:
+        if broken.exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", faulty)
+    monkeypatch.setattr(journal_child, "MAX_RETRY_NS", journal_child.RETRY_NS)
+    core = start(quota=4 * 8192, segment=8192)
+    core.append(500)
+    core.commit()
+    broken.touch()
+    for token in range(100, 110):
+        core.append(50)
+        core.journal.commit(token)
+        core.until_failed("disk", token)
+    broken.unlink()
+    core.commit()
+    oldest = core.read(None).records[0].seq
+    lost = sum(i.count for i in core.seen if isinstance(i, Lost) and i.kind == "overwritten")
+    assert lost == oldest - 1
 
 
 def test_what_the_uplink_has_stored_is_remembered_across_restarts(
@@ -713,31 +738,23 @@ def test_commits_that_wait_are_bounded(start: Callable[..., Core]) -> None:
 
 
 def test_a_selector_watches_the_pipes_and_those_of_a_new_child(start: Callable[..., Core]) -> None:
-    journal = start().journal
-    with selectors.DefaultSelector() as selector:
-        journal.register(selector)
-        os.kill(journal.pid, signal.SIGSTOP)
-        for seq in range(1, 3000):
-            journal.append("run", seq, b"x" * 1000, important=True)
-        journal.flush()
-        assert len(selector.get_map()) == 2
-        os.kill(journal.pid, signal.SIGKILL)
-        while journal.pid:
-            selector.select(0.2)
-            journal.poll()
-        assert len(selector.get_map()) == 0
-        journal.restart()
-        journal.commit(1)
-        items: list[Item] = []
-        deadline = time.monotonic() + WAIT_S
-        while Committed(1) not in items and time.monotonic() < deadline:
-            for key, mask in selector.select(0.2):
-                key.data(mask)
-            journal.flush()
-            items += journal.poll()
-        assert Committed(1) in items
-        assert len(selector.get_map()) == 1
-        journal.close(WAIT_S)
+    core = start()
+    watched = core.selector.get_map()
+    os.kill(core.journal.pid, signal.SIGSTOP)
+    core.append(40_000)
+    core.turn()
+    assert sorted(key.events for key in watched.values()) == [
+        selectors.EVENT_READ,
+        selectors.EVENT_WRITE,
+    ]
+    os.kill(core.journal.pid, signal.SIGKILL)
+    core.until(lambda: core.journal.pid == 0)
+    assert len(watched) == 0
+    core.journal.restart()
+    core.commit()
+    assert [key.events for key in watched.values()] == [selectors.EVENT_READ]
+    core.journal.close(WAIT_S)
+    assert len(watched) == 0
 
 
 # --- damage
