@@ -34,6 +34,7 @@ from gateway.drivers import Simulator
 from gateway.drivers.options import read_options, within
 from gateway.events import NS, Diagnostic, SirenState
 from gateway.siren import Sirens
+from gateway.siren.simulated import SimulatedOutputs
 
 HEADER: Final = 0xA0
 OPEN: Final = 0
@@ -243,29 +244,14 @@ class LcusRelay:
         return [*lost, Diagnostic("no_answer", relay.unanswered, detail)]
 
 
-class LcusRelaySimulator:
+class LcusRelaySimulator(SimulatedOutputs):
     """The board, with or without feedback; made with ``feedback`` and ``relays``."""
 
     def __init__(self, options: Mapping[str, Any] | None = None, source: object = None) -> None:
         del source
         settings = read_options(Options, options)
-        self.relays = [False] * settings.relays
+        super().__init__(settings.relays)
         self._feedback = settings.feedback
-        self._in = bytearray()
-        self._out = bytearray()
-        self._changes: list[tuple[int, int, bool]] = []
-
-    def changes(self) -> list[tuple[int, int, bool]]:
-        """(time in ns, relay counted from 1, closed) of each change since the last call."""
-        changes, self._changes = self._changes, []
-        return changes
-
-    def powered(self, t: int) -> None:
-        """All relays open."""
-        self._in.clear()
-        self._out.clear()
-        for number in range(1, len(self.relays) + 1):
-            self._set(number, False, t)
 
     def feed(self, data: bytes, t: int) -> None:
         self._in += data
@@ -284,11 +270,6 @@ class LcusRelaySimulator:
     def next_deadline(self) -> int | None:
         return None
 
-    def to_send(self) -> bytes:
-        data = bytes(self._out)
-        self._out.clear()
-        return data
-
     def _obey(self, number: int, operation: int, t: int) -> None:
         if operation in (OPEN, CLOSE):
             self._set(number, operation == CLOSE, t)
@@ -298,11 +279,6 @@ class LcusRelaySimulator:
                 closed = not closed if operation == TOGGLE else operation == CLOSE + ANSWERED
             self._set(number, closed, t)
             self._out += telegram(number, CLOSE if closed else OPEN)
-
-    def _set(self, number: int, closed: bool, t: int) -> None:
-        if self.relays[number - 1] is not closed:
-            self.relays[number - 1] = closed
-            self._changes.append((t, number, closed))
 
 
 LcusRelay.simulator = LcusRelaySimulator

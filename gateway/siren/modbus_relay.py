@@ -70,6 +70,7 @@ from gateway.siren.modbus import (
     crc16,
     seal,
 )
+from gateway.siren.simulated import SimulatedOutputs
 
 ON: Final = 0xFF00
 OFF: Final = 0x0000
@@ -505,8 +506,8 @@ def _forget(board: _Board) -> list[SirenState | Diagnostic]:
     return [SirenState(relay.siren, None) for relay in known]
 
 
-class ModbusRelaySimulator:
-    """The board: :attr:`relays`, flash timers, and answers after the silence that ends a frame.
+class ModbusRelaySimulator(SimulatedOutputs):
+    """The board: its relays, flash timers, and answers after the silence that ends a frame.
 
     Made with ``coils`` and ``pulse_restarts`` of :class:`Options` (``no``: a flash-on to a running
     one is echoed and changes nothing; else it restarts the timer) and ``address`` of :class:`Unit`.
@@ -520,26 +521,15 @@ class ModbusRelaySimulator:
         table = dict(options or {})
         self._address = read_options(Unit, {"address": table.pop("address", 1)}).address
         settings = read_options(Options, table)
-        self.relays = [False] * settings.coils
+        super().__init__(settings.coils)
         self._restarts = settings.pulse_restarts != "no"
         self._timers: dict[int, tuple[int, bool]] = {}
-        self._in = bytearray()
         self._last_ns = 0
-        self._out = bytearray()
-        self._changes: list[tuple[int, int, bool]] = []
-
-    def changes(self) -> list[tuple[int, int, bool]]:
-        """(time in ns, relay counted from 1, closed) of each change since the last call."""
-        changes, self._changes = self._changes, []
-        return changes
 
     def powered(self, t: int) -> None:
         """All relays open, no timer runs."""
         self._timers.clear()
-        self._in.clear()
-        self._out.clear()
-        for coil in range(len(self.relays)):
-            self._set(coil, False, t)
+        super().powered(t)
 
     def feed(self, data: bytes, t: int) -> None:
         self.tick(t)
@@ -551,7 +541,7 @@ class ModbusRelaySimulator:
         for coil, (due, closed) in sorted(self._timers.items(), key=lambda item: item[1][0]):
             if due <= t:
                 del self._timers[coil]
-                self._set(coil, closed, due)
+                self._set(coil + 1, closed, due)
         if self._in and t >= self._last_ns + _GAP_NS:
             frame = bytes(self._in)
             self._in.clear()
@@ -565,16 +555,6 @@ class ModbusRelaySimulator:
         if self._in:
             times.append(self._last_ns + _GAP_NS)
         return min(times, default=None)
-
-    def to_send(self) -> bytes:
-        data = bytes(self._out)
-        self._out.clear()
-        return data
-
-    def _set(self, coil: int, closed: bool, t: int) -> None:
-        if self.relays[coil] is not closed:
-            self.relays[coil] = closed
-            self._changes.append((t, coil + 1, closed))
 
     def _obey(self, function: int, data: bytes, t: int) -> bytes:
         """Function and data of the answer; a part gives its data or the number of an exception."""
@@ -634,13 +614,13 @@ class ModbusRelaySimulator:
             return 3
         elif self._restarts or coil not in self._timers:
             closed = group == FLASH_ON
-            self._set(coil, closed, t)
+            self._set(coil + 1, closed, t)
             self._timers[coil] = (t + value * self.tenth_ns, not closed)
         return data
 
     def _switch(self, coil: int, closed: bool, t: int) -> None:
         self._timers.pop(coil, None)
-        self._set(coil, closed, t)
+        self._set(coil + 1, closed, t)
 
 
 ModbusRelay.simulator = ModbusRelaySimulator

@@ -29,6 +29,7 @@ from gateway.drivers import Simulator
 from gateway.drivers.options import one_of, read_options, within
 from gateway.events import NS, Diagnostic, SirenState
 from gateway.siren import Sirens
+from gateway.siren.simulated import SimulatedOutputs
 
 ACK: Final = 0x06
 NAK: Final = 0x15
@@ -223,28 +224,14 @@ class Patlite:
         return [SirenState(self._siren, on)]
 
 
-class PatliteSimulator:
+class PatliteSimulator(SimulatedOutputs):
     """The converter and its tower. ``relays`` are red, amber, green and the buzzer: lit or not."""
 
     def __init__(self, options: Mapping[str, Any] | None = None, source: object = None) -> None:
         del source
         self._unit = read_options(Options, options).unit
-        self.relays = [False] * 4
-        self._in = bytearray()
+        super().__init__(4)
         self._last_ns = 0
-        self._out = bytearray()
-        self._changes: list[tuple[int, int, bool]] = []
-
-    def changes(self) -> list[tuple[int, int, bool]]:
-        """(time in ns, output counted from 1, on) of each change since the last call."""
-        changes, self._changes = self._changes, []
-        return changes
-
-    def powered(self, t: int) -> None:
-        """All off."""
-        self._in.clear()
-        self._out.clear()
-        self._set("0000", t)
 
     def feed(self, data: bytes, t: int) -> None:
         self.tick(t)
@@ -264,11 +251,6 @@ class PatliteSimulator:
     def next_deadline(self) -> int | None:
         return self._last_ns + _STALLED_NS if self._in else None
 
-    def to_send(self) -> bytes:
-        data = bytes(self._out)
-        self._out.clear()
-        return data
-
     def _refuse(self) -> None:
         self._in.clear()
         self._out.append(NAK)
@@ -281,19 +263,18 @@ class PatliteSimulator:
         outputs = command[1:4] + command[6:7]
         set_all = len(command) == 7 and command[0] == "S" and set(outputs[:3]) <= set("01239")
         if command == "C":
-            self._set("0000", t)
+            self._show("0000", t)
         elif set_all and outputs[3] in "012349":
-            self._set(outputs, t)
+            self._show(outputs, t)
         else:
             self._out.append(NAK)
             return
         self._out.append(ACK)
 
-    def _set(self, outputs: str, t: int) -> None:
-        for index, code in enumerate(outputs):
-            if code != "9" and self.relays[index] is not (code != "0"):
-                self.relays[index] = code != "0"
-                self._changes.append((t, index + 1, code != "0"))
+    def _show(self, outputs: str, t: int) -> None:
+        for number, code in enumerate(outputs, 1):
+            if code != "9":
+                self._set(number, code != "0", t)
 
 
 Patlite.simulator = PatliteSimulator
