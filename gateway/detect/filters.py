@@ -150,7 +150,7 @@ class BlockFilter:
         self._fresh = np.ones(rows, dtype=bool)
         self._any_fresh = True
         self._master = self._powers()
-        self._prepared: dict[int, tuple[Float, Float]] = {}
+        self._prepared: dict[int, tuple[Float, Float, Float, Float]] = {}
 
     def _powers(self) -> tuple[Float, Float, Float]:
         """A^k transposed, impulse responses, and C·A^k transposed, up to the longest run."""
@@ -165,8 +165,11 @@ class BlockFilter:
         impulse[:, 1:] = (observed[:-1] @ system.b).T
         return powers, impulse, observed
 
-    def _prepare(self, n: int) -> tuple[Float, Float]:
-        """What takes (state, samples) of a row to (each output, next state), and room for those."""
+    def _prepare(self, n: int) -> tuple[Float, Float, Float, Float]:
+        """What takes (state, samples) of a row to (each output, next state); room for the former.
+
+        Then the two parts of that room.
+        """
         if len(self._prepared) >= _CACHED_LENGTHS:
             del self._prepared[next(iter(self._prepared))]
         powers, impulse, observed = self._master
@@ -180,8 +183,23 @@ class BlockFilter:
         matrix[:size, outputs * n :] = powers[n].T
         for k in range(n):
             matrix[size + k, outputs * n :] = powers[n - 1 - k] @ self._system.b
-        self._prepared[n] = matrix, np.empty((len(self._state), size + n))
+        work = np.empty((len(self._state), size + n))
+        self._prepared[n] = matrix, work, work[:, :size], work[:, size:]
         return self._prepared[n]
+
+    @property
+    def baseline(self) -> Float:
+        """What is subtracted from each row, (rows,)."""
+        return self._baseline[:, 0]
+
+    @property
+    def state(self) -> Float:
+        """The state of each row, (rows, s): two of each section, one cascade after another."""
+        return self._state
+
+    @state.setter
+    def state(self, state: Float) -> None:
+        self._state = state
 
     def restart(self, row: int) -> None:
         """Begin a row anew: its next sample becomes its baseline."""
@@ -210,9 +228,9 @@ class BlockFilter:
         if self._any_fresh:
             self._begin(np.asarray(samples[:, 0], dtype=np.float64))
         n, size = samples.shape[1], self._state_size
-        matrix, work = self._prepared.get(n) or self._prepare(n)
-        work[:, :size] = self._state
-        np.subtract(samples, self._baseline, out=work[:, size:])
+        matrix, work, before, relative = self._prepared.get(n) or self._prepare(n)
+        before[:] = self._state
+        np.subtract(samples, self._baseline, out=relative)
         result: Float = np.dot(work, matrix)
         self._state = result[:, -size:]
         return result[:, :-size]

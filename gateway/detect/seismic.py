@@ -27,13 +27,14 @@ from gateway.detect.filters import (
     NYQUIST_SHARE,
     BlockFilter,
     Float,
+    Section,
     StateSpace,
     butterworth,
 )
 from gateway.detect.ground_motion import LOWEST_RATE_HZ, GroundMotionMeter
 from gateway.detect.quality import ChannelHealth, Intake, Run, StationNoise
 from gateway.detect.settings import SeismicSettings, Sensitivity
-from gateway.detect.sta_lta import StaLta, Windows
+from gateway.detect.sta_lta import StaLta, Track, Windows, follow
 from gateway.events import NS, Candidate, Decision, Onset, Quality, Rejected
 
 _DETECTION, _CANDIDATE = 0, 1
@@ -172,12 +173,18 @@ class SeismicDetector:
         if sensitivities is not None and len(sensitivities) != rows:
             raise ValueError(f"{len(sensitivities)} sensitivities for {rows} channels")
         self._intake = Intake(self._channels, rate)
-        self._filter = BlockFilter(_bands(self._settings, rate), rows)
+        self._filter = BlockFilter(StateSpace.of(*_bands(self._settings, rate)), rows)
         windows = Windows(self._settings.sta_s, self._settings.lta_s)
-        self._averages = StaLta((windows, _CANDIDATE_WINDOWS), rows, rate)
+        self._averages = StaLta(
+            (windows, _CANDIDATE_WINDOWS),
+            rows,
+            rate,
+            (self._settings.trigger_on, self._settings.candidate_on),
+        )
         self._on = np.empty((rows, 2, 1))
         self._on[:, _DETECTION] = self._settings.trigger_on
         self._on[:, _CANDIDATE] = self._settings.candidate_on
+        self._tracks: list[Track] = []
         self._history = _History(
             rows, math.ceil((_BUFFER_S + self._settings.min_duration_s) * rate)
         )
@@ -228,11 +235,10 @@ class SeismicDetector:
             first = run.first + start
             raw = columns[:, start : start + min(MAX_RUN, self._second - first % self._second)]
             n = raw.shape[1]
-            filtered = self._filter.run(raw)
-            self._averages.process(filtered, n)
+            filtered, excited = self._filtered(raw)
             self._history.append(raw, filtered)
-            over = self._averages.sta > self._on * self._averages.lta
-            if self._busy or over.any():
+            if self._busy or excited:
+                over = self._averages.sta > self._on * self._averages.lta
                 self._busy = False
                 for watch in self._watches:
                     if watch.live:
@@ -241,6 +247,39 @@ class SeismicDetector:
             start += n
             if (first + n) % self._second == 0:
                 self._each_second(first + n)
+
+    def _filtered(self, raw: Float) -> tuple[Float, bool]:
+        """Both bands of a run, (rows, 2 · n), and whether their averages show anything."""
+        if raw.size == 1 and self._averages.settled:
+            if not self._tracks:
+                self._tracks = self._single_tracks()
+            stepped = [track.step(float(raw[0, 0])) for track in self._tracks]
+            filtered = np.array([[value for value, _, _ in stepped]])
+            averages = [sta for _, sta, _ in stepped] + [lta for _, _, lta in stepped]
+            return filtered, self._averages.adopt(filtered, np.array([averages]))
+        if self._tracks:
+            states = [value for track in self._tracks for value in track.state()[:4]]
+            self._filter.state = np.array([states])
+            self._tracks = []
+        filtered = self._filter.run(raw)
+        return filtered, self._averages.process(filtered, raw.shape[1])
+
+    def _single_tracks(self) -> list[Track]:
+        """Tracks of the only row that go on from the filters and averages as they are."""
+        filters, averages = self._filter.state[0].tolist(), self._averages.last[0].tolist()
+        windows = (Windows(self._settings.sta_s, self._settings.lta_s), _CANDIDATE_WINDOWS)
+        return [
+            follow(
+                sections,
+                windows[band],
+                self._rate,
+                float(self._filter.baseline[0]),
+                *filters[4 * band : 4 * band + 4],
+                averages[band],
+                averages[2 + band],
+            )
+            for band, sections in enumerate(_bands(self._settings, self._rate))
+        ]
 
     def _begin(self, row: int, index: int) -> None:
         """A row begins, or begins anew, at column ``index``."""
@@ -507,13 +546,13 @@ def _checked_rate(rate_hz: float) -> float:
     return float(rate_hz)
 
 
-def _bands(settings: SeismicSettings, rate_hz: float) -> StateSpace:
+def _bands(settings: SeismicSettings, rate_hz: float) -> tuple[tuple[Section, ...], ...]:
     """Both bands, their upper corners below the anti-alias filter of this rate."""
     top = NYQUIST_SHARE * rate_hz
     low, high = settings.band_hz
     candidate_high = min(settings.candidate_band_hz[1], top)
     candidate_low = min(settings.candidate_band_hz[0], candidate_high / 2)
-    return StateSpace.of(
+    return (
         butterworth(2, low, min(high, top), rate_hz),
         butterworth(2, candidate_low, candidate_high, rate_hz),
     )

@@ -9,15 +9,20 @@ until that mean spans ``lta_s``: a station is armed after seconds, not after min
 second counts for neither, because a filter that has just begun has not yet seen its own band.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.detect.filters import Float
+from gateway.detect.filters import Float, Section
 
 SETTLE_S = 1.0
 _CACHED_LENGTHS = 8
+_NEVER = 1e100
+_ZERO = np.zeros(())
+"""An array, because numpy takes a microsecond to make one of a number."""
+_SAFELY = 1.0 - 1e-9
+"""Rounding must not hide a trigger from the quick look that all runs get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,35 +33,103 @@ class Windows:
     lta_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One row in one band, followed sample by sample in plain arithmetic.
+
+    ``step`` takes a sample and gives the filtered one with ``sta`` and ``lta`` after it; ``state``
+    gives the four numbers of the filter's two sections, then those two.
+    """
+
+    step: Callable[[float], tuple[float, float, float]]
+    state: Callable[[], tuple[float, ...]]
+
+
+def follow(
+    sections: Sequence[Section], windows: Windows, rate_hz: float, baseline: float, *state: float
+) -> Track:
+    """A track that goes on from ``state``, with every number in a variable of its own.
+
+    A product of matrices costs numpy five microseconds however small it is. This costs one, so a
+    digitiser that sends sample by sample is followed so; from a few samples a packet on, or with
+    a second channel, the product wins.
+    """
+    (b0, b1, b2, a1, a2), (c0, c1, c2, d1, d2) = sections
+    p, q, r, t, sta, lta = state
+    short, long = 1.0 / max(1.0, windows.sta_s * rate_hz), 1.0 / max(1.0, windows.lta_s * rate_hz)
+
+    def step(sample: float) -> tuple[float, float, float]:
+        nonlocal p, q, r, t, sta, lta
+        value = sample - baseline
+        middle = b0 * value + p
+        p = b1 * value - a1 * middle + q
+        q = b2 * value - a2 * middle
+        out = c0 * middle + r
+        r = c1 * middle - d1 * out + t
+        t = c2 * middle - d2 * out
+        energy = out * out
+        sta += (energy - sta) * short
+        lta += (energy - lta) * long
+        return out, sta, lta
+
+    return Track(step, lambda: (p, q, r, t, sta, lta))
+
+
 class StaLta:
     """Both averages of the energy of band-passed rows, each band with its own time constants.
 
     A track (one row in one band) can have its LTA held at a sample of the run processed last, and
     followed again from another: a trigger freezes at its own sample however the stream is cut.
-    ``sta`` and ``lta`` are those of the last run, (rows, bands, n).
+    ``on`` are the ratios, one a band, that :meth:`process` looks out for.
     """
 
-    def __init__(self, bands: Sequence[Windows], rows: int, rate_hz: float) -> None:
+    def __init__(
+        self,
+        bands: Sequence[Windows],
+        rows: int,
+        rate_hz: float,
+        on: Sequence[float] | None = None,
+    ) -> None:
         self._short = [1.0 / max(1.0, band.sta_s * rate_hz) for band in bands]
         self._long = [1.0 / max(1.0, band.lta_s * rate_hz) for band in bands]
+        self._on = list(on or [_NEVER] * len(bands))
         self._settle = round(SETTLE_S * rate_hz)
         self._shape = shape = (rows, len(bands))
         self._count = np.full(shape, -self._settle, dtype=np.int64)
         self._held = np.zeros(shape, dtype=bool)
         self._plain = self._counted = False
         self._last = np.zeros((rows, 2 * len(bands)))
-        self._energy = self.sta = self.lta = np.zeros((*shape, 0))
-        self._prepared: dict[int, tuple[Float, Float, Float]] = {}
+        self._energy = self._averages = np.zeros((rows, 0))
+        self._n = 0
+        self._prepared: dict[int, tuple[Float, Float, Float, Float]] = {}
 
-    def _prepare(self, n: int) -> tuple[Float, Float, Float]:
-        """What takes (averages, energies) of a row to the averages after each sample.
+    @property
+    def sta(self) -> Float:
+        """Short-term averages of the last run, (rows, bands, n)."""
+        return self._part(0)
 
-        And room for those, and that part of it which is for the energies.
+    @property
+    def lta(self) -> Float:
+        """Long-term averages of the last run, (rows, bands, n)."""
+        return self._part(1)
+
+    def _part(self, which: int) -> Float:
+        rows, bands = self._shape
+        width = bands * self._n
+        part = self._averages[:, which * width : (which + 1) * width]
+        return part.reshape(rows, bands, self._n)
+
+    def _prepare(self, n: int) -> tuple[Float, Float, Float, Float]:
+        """What takes (averages, energies) of a row to both averages after each sample.
+
+        And to what is left of sta - on · lta, a hair on the safe side. Then room for the former,
+        and the two parts of that room.
         """
         if len(self._prepared) >= _CACHED_LENGTHS:
             del self._prepared[next(iter(self._prepared))]
         bands = len(self._short)
-        matrix = np.zeros((2 * bands + bands * n, 2 * bands * n))
+        width = bands * n
+        matrix = np.zeros((2 * bands + width, 3 * width))
         for at, weight in enumerate(self._short + self._long):
             decay = (1.0 - weight) ** np.arange(n + 1)
             columns = slice(at * n, (at + 1) * n)
@@ -64,8 +137,10 @@ class StaLta:
             energies = 2 * bands + (at % bands) * n
             for k in range(n):
                 matrix[energies + k, columns][k:] = weight * decay[: n - k]
+        on = np.repeat(self._on, n) * _SAFELY
+        matrix[:, 2 * width :] = matrix[:, :width] - on * matrix[:, width : 2 * width]
         work = np.empty((self._shape[0], matrix.shape[0]))
-        self._prepared[n] = matrix, work, work[:, 2 * bands :]
+        self._prepared[n] = matrix, work, work[:, : 2 * bands], work[:, 2 * bands :]
         return self._prepared[n]
 
     def restart(self, row: int) -> None:
@@ -74,25 +149,47 @@ class StaLta:
         self._count[row] = -self._settle
         self._held[row] = self._plain = False
 
-    def process(self, filtered: Float, n: int) -> None:
-        """Take a run of ``n`` samples of (rows, bands · n), one band after another."""
-        matrix, work, energy = self._prepared.get(n) or self._prepare(n)
+    def process(self, filtered: Float, n: int) -> bool:
+        """Take a run of ``n`` samples of (rows, bands · n), one band after another.
+
+        Gives whether an STA may have exceeded ``on`` times its LTA.
+        """
+        matrix, work, before, energy = self._prepared.get(n) or self._prepare(n)
+        before[:] = self._last
         np.multiply(filtered, filtered, out=energy)
-        work[:, : self._last.shape[1]] = self._last
-        out = np.dot(work, matrix)
-        both = out.reshape(self._shape[0], 2, self._shape[1], n)
-        self.sta, self.lta = both[:, 0], both[:, 1]
-        self._energy = energy
+        out: Float = np.dot(work, matrix)
+        width = self._shape[1] * n
+        self._averages, self._energy, self._n = out, energy, n
         self._counted = not self._plain
         if self._counted:
             self._correct(n)
-        self._last = out[:, n - 1 :: n]
+        self._last = out[:, n - 1 : 2 * width : n]
+        return self._counted or bool(np.count_nonzero(out[:, 2 * width :] > _ZERO))
+
+    @property
+    def settled(self) -> bool:
+        """No track is young or held: all follow the plain recursion."""
+        return self._plain
+
+    @property
+    def last(self) -> Float:
+        """Last averages of each row, (rows, 2 · bands): the short ones first."""
+        return self._last
+
+    def adopt(self, filtered: Float, averages: Float) -> bool:
+        """Take one sample's band-passed values (rows, bands) and averages from elsewhere."""
+        self._energy, self._averages, self._n = filtered * filtered, averages, 1
+        self._last = averages
+        self._counted = False
+        bands = self._shape[1]
+        return bool((averages[:, :bands] > self._on * averages[:, bands:]).any())
 
     def hold(self, row: int, band: int, column: int) -> None:
         """Freeze a track's LTA at ``column`` of the last run until it is released."""
-        self.lta[row, band, column + 1 :] = self.lta[row, band, column]
+        lta = self.lta[row, band]
+        lta[column + 1 :] = lta[column]
         if self._counted:
-            self._count[row, band] -= self.lta.shape[2] - 1 - column
+            self._count[row, band] -= self._n - 1 - column
         self._held[row, band] = True
         self._plain = False
 
@@ -100,7 +197,7 @@ class StaLta:
         """Let a held LTA follow again after ``column`` of the last run."""
         self._held[row, band] = False
         self._follow(row, band, column + 1, float(self.lta[row, band, column]))
-        self._count[row, band] += self.lta.shape[2] - 1 - column
+        self._count[row, band] += self._n - 1 - column
 
     def _correct(self, n: int) -> None:
         """Put right the tracks that are young or held."""
@@ -118,7 +215,7 @@ class StaLta:
     def _follow(self, row: int, band: int, start: int, lta: float) -> None:
         """LTA of one track from column ``start`` on, sample by sample."""
         count, weight = int(self._count[row, band]), self._long[band]
-        n = self.lta.shape[2]
+        n = self._n
         out = []
         for energy in self._energy[row, band * n + start : (band + 1) * n].tolist():
             count += 1

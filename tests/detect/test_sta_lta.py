@@ -14,6 +14,7 @@ from gateway.detect.sta_lta import SETTLE_S, StaLta, Windows
 
 RATE = 20.0
 WINDOWS = (Windows(0.5, 10.0), Windows(0.3, 5.0))
+ON = (8.0, 5.0)
 SETTLE = round(SETTLE_S * RATE)
 
 
@@ -24,7 +25,7 @@ def filtered(seed: int, rows: int = 2, n: int = 600) -> NDArray[np.float64]:
 def averages(
     samples: NDArray[np.float64], cuts: list[int], tracker: StaLta | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    tracker = tracker or StaLta(WINDOWS, len(samples), RATE)
+    tracker = tracker or StaLta(WINDOWS, len(samples), RATE, ON)
     sta, lta = [], []
     edges = sorted({0, samples.shape[2], *cuts, *range(0, samples.shape[2], MAX_RUN)})
     for first, end in pairwise(edges):
@@ -83,7 +84,7 @@ def test_a_held_lta_stands_still_from_its_sample_to_its_sample(cuts: list[int]) 
     """Held at 130, released at 170, in packets of any size; the other tracks do not notice."""
     samples = filtered(3)
     free = averages(samples, [])[1]
-    tracker = StaLta(WINDOWS, 2, RATE)
+    tracker = StaLta(WINDOWS, 2, RATE, ON)
     lta = np.empty_like(free)
     edges = sorted({0, 600, *cuts, *range(0, 600, MAX_RUN)})
     for first, end in pairwise(edges):
@@ -104,7 +105,7 @@ def test_a_held_lta_stands_still_from_its_sample_to_its_sample(cuts: list[int]) 
 
 def test_a_restarted_row_is_like_new_and_the_others_go_on() -> None:
     samples = filtered(4)
-    tracker = StaLta(WINDOWS, 2, RATE)
+    tracker = StaLta(WINDOWS, 2, RATE, ON)
     averages(samples[:, :, :300], [], tracker)
     tracker.restart(0)
     sta, lta = averages(samples[:, :, 300:], [], tracker)
@@ -112,3 +113,17 @@ def test_a_restarted_row_is_like_new_and_the_others_go_on() -> None:
     assert sta[0] == pytest.approx(new[0][0])
     assert lta[0] == pytest.approx(new[1][0])
     assert lta[1] == pytest.approx(averages(samples, [])[1][1][:, 300:])
+
+
+def test_an_excess_is_seen_in_its_run_and_nothing_is_seen_in_quiet() -> None:
+    samples = filtered(5, n=1000)
+    samples[1, 1, 700] *= 50.0
+    tracker = StaLta(WINDOWS, 2, RATE, ON)
+    seen = []
+    for first in range(0, 1000, 20):
+        part = samples[:, :, first : first + 20]
+        if tracker.process(part.reshape(2, -1), 20) and first >= 400:
+            seen.append(first)
+        exact = (tracker.sta > np.array(ON)[:, None] * tracker.lta).any()
+        assert not exact or first < 400 or first in seen
+    assert seen[0] == 700
