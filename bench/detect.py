@@ -102,11 +102,13 @@ def block(channels: int) -> Take:
 def recipe(channels: int) -> Take:
     """A stream of the last 30 s of each channel, kept and filtered anew for each packet.
 
-    The steps of rsudp's alert consumer without its text parsing: the packet becomes a trace, is
-    appended and merged; raw stream and working stream are copied and sliced; a copy of the trace
-    is filtered with four corners and goes through the recursive STA/LTA.
+    The steps of rsudp's alert consumer without its parsing, instrument responses and printing: the
+    packet becomes a trace, is appended and merged; raw stream and working stream are copied and
+    sliced; a copy of the trace is filtered with four corners and goes through the recursive
+    STA/LTA; the working stream is copied once more, against a leak.
     """
     streams = [Stream() for _ in range(channels)]
+    kept = list(streams)
     at = UTCDateTime(0)
     samples_of = [round(s * RATE_HZ) for s in (WINDOWS.sta_s, WINDOWS.lta_s)]
 
@@ -118,7 +120,9 @@ def recipe(channels: int) -> Take:
         begin = at + len(samples) / RATE_HZ - SLICE_S
         streams[channel], work = raw.slice(starttime=begin), work.slice(starttime=begin)
         trace = work[0].copy().filter("bandpass", freqmin=BAND_HZ[0], freqmax=BAND_HZ[1], corners=4)
-        return bool(recursive_sta_lta(trace, *samples_of).max() > TRIGGER_ON)
+        hot = bool(recursive_sta_lta(trace, *samples_of).max() > TRIGGER_ON)
+        kept[channel] = work.copy()
+        return hot
 
     def take(packet: NDArray[np.int32]) -> bool:
         nonlocal at
