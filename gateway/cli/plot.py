@@ -1,0 +1,59 @@
+"""``gateway plot``: draw recordings with what the core makes of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli import output
+
+
+def plot(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Waveforms that obspy reads, CSV files of readings."),
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PNG", help="FILE.png if not given."),
+    ] = None,
+    inventory: Annotated[
+        Path | None,
+        typer.Option("--inventory", metavar="FILE", help="StationXML that gives sensitivities."),
+    ] = None,
+    sensitivity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COUNTS:UNIT",
+            help="Counts per unit for all other channels, as 6e8:m/s or 4.2e5:m/s**2.",
+        ),
+    ] = None,
+) -> None:
+    """Draw recordings with the onsets, levels, alerts and siren times of their replay.
+
+    A pause of more than ten minutes begins another drawing, PNG-2 and so on.
+    """
+    from gateway.detect.settings import Sensitivity
+    from gateway.drill.plot import draw, pictures
+    from gateway.drill.recording import RecordingError, read_inventory
+    from gateway.drill.replay import Replay, default_base
+
+    try:
+        known = read_inventory(inventory) if inventory else {}
+        rest = Sensitivity.parse(sensitivity) if sensitivity else None
+    except (RecordingError, ValueError) as error:
+        output.fail(str(error), output.WRONG_USE)
+    replay = Replay(default_base(), sensitivities=known, sensitivity=rest)
+    records = list(replay.run(files))
+    try:
+        made = pictures(files, records, known, rest)
+    except RecordingError as error:
+        output.fail(str(error))
+    path = out or files[0].with_suffix(".png")
+    for number, picture in enumerate(made, 1):
+        place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        draw(picture, place)
+        output.say(f"wrote {place}")
+    if replay.summary.faults:
+        output.fail("; ".join(replay.summary.faults))

@@ -1,0 +1,330 @@
+"""Drawings of recordings: traces, ratios, rain, and what the core made of them.
+
+A :class:`Picture` is what is to be drawn, in plain numbers; :func:`draw` puts it into a PNG with
+matplotlib, which is imported there alone. :func:`pictures` makes pictures of files by replaying
+them, so that a drawing shows the very decisions of the daemon. Labels are in English, for a
+machine without Chinese fonts would draw boxes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gateway.detect.filters import Float
+from gateway.detect.settings import SeismicSettings, Sensitivity
+from gateway.drill import recording
+from gateway.drill.recording import Series, Waveform
+from gateway.drill.view import RatioMeter
+from gateway.drivers.capture import Capture
+from gateway.events import MICRO, NS, iso, parse_iso
+
+MAX_ROWS = 12
+"""Channels in one drawing."""
+MAX_POINTS = 6000
+"""Longer traces are drawn as the band between lowest and highest value."""
+PAUSE_NS = 600 * NS
+"""A gap so long begins another drawing."""
+
+LEVEL_COLOURS = {
+    "none": "tab:green",
+    "blue": "tab:blue",
+    "yellow": "gold",
+    "orange": "darkorange",
+    "red": "tab:red",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One channel. ``ratio`` is None for readings, which are drawn as steps."""
+
+    name: str
+    unit: str
+    times_ns: np.ndarray[Any, np.dtype[np.int64]]
+    values: Float
+    ratio: Float | None = None
+
+    @property
+    def station(self) -> str:
+        return ".".join(self.name.split(".")[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A line across the rows of a station, or of a channel; of all where ``of`` is empty."""
+
+    label: str
+    time_ns: int
+    colour: str
+    style: str = "-"
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time that is shaded, as while a siren sounds."""
+
+    label: str
+    start_ns: int
+    end_ns: int
+    colour: str = "tab:red"
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing. ``zoom`` is a stretch (start, end, ns) of the first row that is drawn larger."""
+
+    title: str
+    rows: list[Row]
+    moments: list[Moment] = field(default_factory=list)
+    stretches: list[Stretch] = field(default_factory=list)
+    trigger_on: float = SeismicSettings().trigger_on
+    zoom: tuple[int, int] | None = None
+
+
+def draw(picture: Picture, path: Path) -> None:
+    """Write the picture as a PNG.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  heavy, and only drawings need it
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415  after the choice of backend
+
+    rows = picture.rows
+    traces = [row for row in rows if row.ratio is not None]
+    heights = [2.0] * len(rows) + [2.2] * bool(picture.zoom) + [1.6] * bool(traces)
+    figure, axes = plt.subplots(
+        len(heights),
+        1,
+        figsize=(11, 1.0 + sum(heights)),
+        squeeze=False,
+        layout="constrained",
+        height_ratios=heights,
+    )
+    places = list(axes[:, 0])
+    began = min(int(row.times_ns[0]) for row in rows)
+    ended = max(int(row.times_ns[-1]) for row in rows)
+    for place, row in zip(places, rows, strict=False):
+        _draw_row(place, row, picture, began)
+        place.set_xlim(0, (ended - began) / NS)
+    if picture.zoom:
+        place = places[len(rows)]
+        _draw_row(place, rows[0], picture, began)
+        low, high = ((at - began) / NS for at in picture.zoom)
+        place.set_xlim(low, high)
+    if picture.moments or picture.stretches:
+        _draw_legend(places[len(rows)] if picture.zoom else places[0])
+    if traces:
+        _draw_ratios(places[-1], traces, picture, began)
+        places[-1].set_xlim(0, (ended - began) / NS)
+    places[-1].set_xlabel(f"seconds after {iso(began)[:19]}Z")
+    figure.suptitle(picture.title, fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_row(place: Any, row: Row, picture: Picture, began: int) -> None:
+    seconds = (row.times_ns - began) / NS
+    if row.ratio is None:
+        place.step(seconds, row.values, where="post", color="tab:blue", linewidth=1)
+    elif len(seconds) <= MAX_POINTS * 3:
+        place.plot(seconds, row.values, color="0.25", linewidth=0.6)
+    else:
+        place.fill_between(*_band(seconds, row.values), color="0.25", linewidth=0)
+    place.set_ylabel(f"{row.name}\n{row.unit}", fontsize=8)
+    place.grid(alpha=0.3)
+    place.margins(x=0)
+    for stretch in picture.stretches:
+        if stretch.of in {"", row.station, row.name}:
+            low, high = ((at - began) / NS for at in (stretch.start_ns, stretch.end_ns))
+            place.axvspan(low, high, color=stretch.colour, alpha=0.12, label=stretch.label)
+    for moment in picture.moments:
+        if moment.of in {"", row.station, row.name}:
+            at = (moment.time_ns - began) / NS
+            place.axvline(
+                at, color=moment.colour, linestyle=moment.style, linewidth=1.2, label=moment.label
+            )
+
+
+def _draw_legend(place: Any) -> None:
+    """Each label once, however often it is drawn."""
+    lines, labels = place.get_legend_handles_labels()
+    once = dict(zip(labels, lines, strict=True))
+    place.legend(once.values(), once.keys(), loc="upper right", fontsize=8, framealpha=0.9, ncols=2)
+
+
+def _draw_ratios(place: Any, rows: Sequence[Row], picture: Picture, began: int) -> None:
+    for row in rows:
+        if row.ratio is not None:
+            seconds = (row.times_ns - began) / NS
+            step = max(1, len(seconds) // MAX_POINTS)
+            place.plot(seconds[::step], row.ratio[::step], linewidth=0.7, label=row.name)
+    place.axhline(picture.trigger_on, color="tab:red", linestyle="--", linewidth=1)
+    place.set_yscale("log")
+    place.set_ylim(bottom=0.05)
+    place.set_ylabel("STA/LTA\nof energies", fontsize=8)
+    place.grid(alpha=0.3)
+
+
+def _band(seconds: Float, values: Float) -> tuple[Float, Float, Float]:
+    """Times, lowest and highest values of ``MAX_POINTS`` equal parts."""
+    size = -(-len(values) // MAX_POINTS)
+    padded = np.pad(values, (0, -len(values) % size), constant_values=np.nan)
+    parts = padded.reshape(-1, size)
+    known = ~np.isnan(parts).all(axis=1)
+    return seconds[::size][known], np.nanmin(parts[known], axis=1), np.nanmax(parts[known], axis=1)
+
+
+# -- pictures of files ---------------------------------------------------------------------------
+
+
+def pictures(
+    paths: Iterable[Path],
+    records: Iterable[Mapping[str, Any]],
+    sensitivities: Mapping[str, Sensitivity],
+    sensitivity: Sensitivity | None = None,
+    settings: SeismicSettings | None = None,
+) -> list[Picture]:
+    """Drawings of recordings with the ``records`` of their replay, one for each stretch of time.
+
+    Raises:
+        RecordingError: a file can't be read.
+    """
+    chosen = settings or SeismicSettings()
+    rows: list[Row] = []
+    names = []
+    for path in paths:
+        names.append(path.name)
+        if Capture.recognises(path):
+            raise recording.RecordingError(f"{path}: a raw capture; only its replay can be shown")
+        found = recording.read(path)
+        for waveform in found.waveforms:
+            rows += _waveform_rows(waveform, sensitivities, sensitivity, chosen)
+        rows += [row for series in found.series for row in _series_rows(series)]
+    moments, stretches = _decisions(records)
+    made = []
+    for group in _sections(rows):
+        began = min(int(row.times_ns[0]) for row in group)
+        ended = max(int(row.times_ns[-1]) for row in group)
+        left_out = f", {len(group) - MAX_ROWS} channels more" if len(group) > MAX_ROWS else ""
+        made.append(
+            Picture(
+                ", ".join(names) + left_out,
+                group[:MAX_ROWS],
+                [m for m in moments if began <= m.time_ns <= ended],
+                [s for s in stretches if s.end_ns >= began and s.start_ns <= ended],
+                chosen.trigger_on,
+            )
+        )
+    return made
+
+
+def _waveform_rows(
+    waveform: Waveform,
+    sensitivities: Mapping[str, Sensitivity],
+    sensitivity: Sensitivity | None,
+    settings: SeismicSettings,
+) -> list[Row]:
+    """A row for each channel and each stretch without a long pause."""
+    rows = []
+    period_ns = NS / waveform.rate_hz
+    for packets in _stretches(waveform):
+        times = np.concatenate(
+            [
+                p.start_ns + (np.arange(p.samples.shape[1]) * period_ns).astype(np.int64)
+                for p in packets
+            ]
+        )
+        samples = np.concatenate([p.samples.astype(np.float64) for p in packets], axis=1)
+        for number, channel in enumerate(waveform.channels):
+            known = sensitivities.get(channel, sensitivity)
+            values = samples[number]
+            if np.isnan(values).all():
+                continue
+            level = float(np.nanmedian(values))
+            meter = RatioMeter(settings, waveform.rate_hz)
+            ratio = meter.process(np.where(np.isnan(values), level, values))
+            scaled = (values - level) / (known.counts_per_unit if known else 1.0)
+            unit = known.unit.replace("**2", "²") if known else "counts"
+            rows.append(Row(channel, unit, times, scaled, ratio))
+    return rows
+
+
+def _stretches(waveform: Waveform) -> list[list[Any]]:
+    found: list[list[Any]] = []
+    end_ns = 0
+    for packet in waveform.packets(1 << 16):
+        if not found or packet.start_ns - end_ns > PAUSE_NS:
+            found.append([])
+        found[-1].append(packet)
+        end_ns = packet.start_ns + round(packet.samples.shape[1] * NS / packet.rate_hz)
+    return found
+
+
+def _series_rows(series: Series) -> list[Row]:
+    rows = []
+    for quantity in dict.fromkeys(reading.quantity for reading in series.readings):
+        known = [
+            (r.time_ns, r.micro / MICRO)
+            for r in series.readings
+            if r.quantity == quantity and r.micro is not None
+        ]
+        if known:
+            times = np.array([time_ns for time_ns, _ in known], np.int64)
+            values = np.array([value for _, value in known])
+            rows.append(Row(series.sensor, quantity, times, values))
+            if quantity == "rain_mm":
+                rows.append(Row(series.sensor, "sum of rain, mm", times, np.cumsum(values)))
+    return rows
+
+
+def _sections(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that overlap in time, or nearly, belong into one drawing."""
+    groups: list[list[Row]] = []
+    end_ns = 0
+    for row in sorted(rows, key=lambda row: (int(row.times_ns[0]), row.name)):
+        if not groups or int(row.times_ns[0]) - end_ns > PAUSE_NS:
+            groups.append([])
+            end_ns = 0
+        groups[-1].append(row)
+        end_ns = max(end_ns, int(row.times_ns[-1]))
+    return groups
+
+
+def _decisions(records: Iterable[Mapping[str, Any]]) -> tuple[list[Moment], list[Stretch]]:
+    """Onsets, levels, alerts and sounding sirens of a replay or of a feed."""
+    moments: list[Moment] = []
+    stretches: list[Stretch] = []
+    began: dict[str, tuple[int, str]] = {}
+    last = 0
+    for record in records:
+        if "time" not in record:
+            continue
+        at = last = parse_iso(record["time"])
+        match record["type"]:
+            case "onset":
+                moments.append(Moment("onset", at, "tab:orange", "-", record["channel"]))
+            case "level":
+                colour = LEVEL_COLOURS[record["level"]]
+                label = f"level {record['level']}"
+                moments.append(Moment(label, at, colour, "--", record["sensor"]))
+            case "alert":
+                label = f"{record['phase']} {record['hazard']} {record['level']}"
+                colour = LEVEL_COLOURS[record["level"]]
+                moments.append(Moment(label, at, colour, ":", record["station"]))
+            case "siren" if record["action"] == "on":
+                began[record["siren"] + record["station"]] = at, record["pattern"]
+            case "siren":
+                start, pattern = began.pop(record["siren"] + record["station"], (at, ""))
+                stretches.append(Stretch(f"siren {pattern}", start, at, of=record["station"]))
+    for key, (start, pattern) in began.items():
+        stretches.append(Stretch(f"siren {pattern}", start, max(last, start), of=key))
+    return moments, stretches
