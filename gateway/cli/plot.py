@@ -35,7 +35,7 @@ def plot(
     A pause of more than ten minutes begins another drawing, PNG-2 and so on.
     """
     from gateway.detect.settings import Sensitivity
-    from gateway.drill.plot import draw, pictures
+    from gateway.drill.plot import draw, pictures, read
     from gateway.drill.recording import RecordingError, read_inventory
     from gateway.drill.replay import Replay, default_base
 
@@ -46,14 +46,19 @@ def plot(
         output.fail(str(error), output.WRONG_USE)
     replay = Replay(default_base(), sensitivities=known, sensitivity=rest)
     records = list(replay.run(files))
-    try:
-        made = pictures(files, records, known, rest)
-    except RecordingError as error:
-        output.fail(str(error))
+    faults = list(replay.summary.faults)
+    recordings = []
+    for file in files:
+        try:
+            recordings.append(read(file))
+        except RecordingError as error:
+            if str(error) not in faults:
+                faults.append(str(error))
+    made = pictures(recordings, records, known, rest)
     path = out or files[0].with_suffix(".png")
     for number, picture in enumerate(made, 1):
         place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         draw(picture, place)
         output.say(f"wrote {place}")
-    if replay.summary.faults:
-        output.fail("; ".join(replay.summary.faults))
+    if faults:
+        output.fail("; ".join(faults))

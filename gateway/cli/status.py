@@ -130,5 +130,6 @@ def _values(sensor: Mapping[str, Any]) -> str:
 
 
 def _alert(alert: Mapping[str, Any]) -> Line:
-    note = "  interrupted" if alert["interrupted"] else ""
-    return f"{alert['hazard']} {alert['level']}  {alert['status']}  {alert['id']}{note}", "red"
+    """The id names the hazard and when it began."""
+    state = "interrupted" if alert["interrupted"] else alert["status"]
+    return f"{alert['level']:6} {state} {alert['id']}", "red"

@@ -41,7 +41,6 @@ from gateway.hub.broker import Broker
 from gateway.hub.hub import Hub, Message
 from gateway.uplink.config import MqttConfig
 
-RUN_S = 70.0
 START_S = 60.0
 """Longest wait for anything to start; small machines are slow to import."""
 STOP_S = 20.0
@@ -110,7 +109,7 @@ class Demo:
         InterruptedDemoError: ``stop`` became readable.
     """
 
-    def __init__(self, tell: Callable[[str], None], stop: int, seconds: float = RUN_S) -> None:
+    def __init__(self, tell: Callable[[str], None], stop: int, seconds: float) -> None:
         self.seconds = seconds
         self.outcome = Outcome()
         self.scene: Scene | None = None
@@ -346,10 +345,10 @@ class Demo:
         self.outcome.latency = measured = latency.measure(found, self._decided_ns, *logs)
         if measured is None:
             return
-        text = f"{measured.measured_ms:.2f} ms from the last byte needed to the siren's first byte"
-        self._tell(f"timing {text}")
+        took = f"{measured.measured_ms:.2f} ms"
+        self._tell(f"timing {took} from the last byte needed to the siren's first byte")
         if self.scene is not None:
-            self.scene.latency = text
+            self.scene.latency = f"{took} last byte needed → siren's first byte"
 
     def _deciding_samples(self, time_ns: int) -> list[int]:
         """The number of the first sample from that time on; none while its packet has not come.

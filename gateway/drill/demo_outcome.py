@@ -152,7 +152,7 @@ class Outcome:
         values = (counts - counts[0]) / station.COUNTS_PER_MPS2
         ratio = RatioMeter(SeismicSettings(), rate_hz).process(counts)
         moments = [
-            Moment(mark.label, began + round(mark.at_s * NS), "tab:blue", "--")
+            Moment(mark.label, began + round(mark.at_s * NS), mark.colour, "--")
             for mark in station.MARKS
         ]
         if self.onset_s is not None:

@@ -50,11 +50,12 @@ class Mark:
 
     label: str
     at_s: float
+    colour: str
 
 
 MARKS = (
-    Mark("P, read by eye", 10.33),
-    Mark("S, computed", 12.45),
+    Mark("P, read by eye", 10.33, "tab:blue"),
+    Mark("S, computed", 12.45, "tab:purple"),
 )
 """P was read on the vertical, by eye and by AIC, to 0.15 s. S is P and the 2.12 s that iasp91 puts
 between the two at 17 km, from a hypocentre at 38.215° N, 122.312° W, 11.1 km deep (USGS)."""

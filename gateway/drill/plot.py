@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from gateway.detect.filters import Float
+from gateway.detect.quality import BRIDGE_S
 from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.drill import recording
-from gateway.drill.recording import Series, Waveform
+from gateway.drill.recording import Recording, RecordingError, Series, Waveform
 from gateway.drill.view import RatioMeter
 from gateway.drivers.capture import Capture
 from gateway.events import MICRO, NS, iso, parse_iso
@@ -25,6 +26,8 @@ MAX_ROWS = 12
 """Channels in one drawing."""
 MAX_POINTS = 6000
 """Longer traces are drawn as the band between lowest and highest value."""
+HOURS_NS = 2 * 3600 * NS
+"""Longer drawings have hours along them."""
 PAUSE_NS = 600 * NS
 """A gap so long begins another drawing."""
 
@@ -86,6 +89,35 @@ class Picture:
     zoom: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Time along a drawing: after ``began``, in seconds, or in hours where it is long."""
+
+    began: int
+    ended: int
+
+    @classmethod
+    def over(cls, rows: Sequence[Row]) -> "_Axis":
+        return cls(
+            min(int(row.times_ns[0]) for row in rows), max(int(row.times_ns[-1]) for row in rows)
+        )
+
+    @property
+    def _unit(self) -> tuple[str, int]:
+        return ("hours", 3600 * NS) if self.ended - self.began > HOURS_NS else ("seconds", NS)
+
+    @property
+    def length(self) -> float:
+        return (self.ended - self.began) / self._unit[1]
+
+    @property
+    def label(self) -> str:
+        return f"{self._unit[0]} after {iso(self.began)[:19]}Z"
+
+    def at(self, times_ns: np.ndarray[Any, np.dtype[np.int64]]) -> Float:
+        return np.asarray((times_ns - self.began) / self._unit[1], np.float64)
+
+
 def draw(picture: Picture, path: Path) -> None:
     """Write the picture as a PNG.
 
@@ -109,64 +141,66 @@ def draw(picture: Picture, path: Path) -> None:
         height_ratios=heights,
     )
     places = list(axes[:, 0])
-    began = min(int(row.times_ns[0]) for row in rows)
-    ended = max(int(row.times_ns[-1]) for row in rows)
+    axis = _Axis.over(rows)
     for place, row in zip(places, rows, strict=False):
-        _draw_row(place, row, picture, began)
-        place.set_xlim(0, (ended - began) / NS)
+        _draw_row(place, row, picture, axis)
+        place.set_xlim(0, axis.length)
     if picture.zoom:
         place = places[len(rows)]
-        _draw_row(place, rows[0], picture, began)
-        low, high = ((at - began) / NS for at in picture.zoom)
-        place.set_xlim(low, high)
-    if picture.moments or picture.stretches:
-        _draw_legend(places[len(rows)] if picture.zoom else places[0])
+        _draw_row(place, rows[0], picture, axis)
+        place.set_xlim(*axis.at(np.array(picture.zoom)))
+    _draw_legend(places[len(rows)] if picture.zoom else places[0], places[: len(rows)])
     if traces:
-        _draw_ratios(places[-1], traces, picture, began)
-        places[-1].set_xlim(0, (ended - began) / NS)
-    places[-1].set_xlabel(f"seconds after {iso(began)[:19]}Z")
+        _draw_ratios(places[-1], traces, picture, axis)
+        places[-1].set_xlim(0, axis.length)
+    places[-1].set_xlabel(axis.label)
     figure.suptitle(picture.title, fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _draw_row(place: Any, row: Row, picture: Picture, began: int) -> None:
-    seconds = (row.times_ns - began) / NS
+def _draw_row(place: Any, row: Row, picture: Picture, axis: _Axis) -> None:
+    along = axis.at(row.times_ns)
     if row.ratio is None:
-        place.step(seconds, row.values, where="post", color="tab:blue", linewidth=1)
-    elif len(seconds) <= MAX_POINTS * 3:
-        place.plot(seconds, row.values, color="0.25", linewidth=0.6)
+        place.step(along, row.values, where="post", color="tab:blue", linewidth=1)
+    elif len(along) <= MAX_POINTS * 3:
+        place.plot(along, row.values, color="0.25", linewidth=0.6)
     else:
-        place.fill_between(*_band(seconds, row.values), color="0.25", linewidth=0)
+        place.fill_between(*_band(along, row.values), color="0.25", linewidth=0)
     place.set_ylabel(f"{row.name}\n{row.unit}", fontsize=8)
     place.grid(alpha=0.3)
     place.margins(x=0)
     for stretch in picture.stretches:
         if stretch.of in {"", row.station, row.name}:
-            low, high = ((at - began) / NS for at in (stretch.start_ns, stretch.end_ns))
+            low, high = axis.at(np.array((stretch.start_ns, stretch.end_ns)))
             place.axvspan(low, high, color=stretch.colour, alpha=0.12, label=stretch.label)
     for moment in picture.moments:
         if moment.of in {"", row.station, row.name}:
-            at = (moment.time_ns - began) / NS
+            at = float(axis.at(np.array([moment.time_ns]))[0])
             place.axvline(
                 at, color=moment.colour, linestyle=moment.style, linewidth=1.2, label=moment.label
             )
 
 
-def _draw_legend(place: Any) -> None:
-    """Each label once, however often it is drawn."""
-    lines, labels = place.get_legend_handles_labels()
-    once = dict(zip(labels, lines, strict=True))
-    place.legend(once.values(), once.keys(), loc="upper right", fontsize=8, framealpha=0.9, ncols=2)
+def _draw_legend(place: Any, places: Sequence[Any]) -> None:
+    """Each label once, however often and wherever it is drawn."""
+    once: dict[str, Any] = {}
+    for drawn in places:
+        lines, labels = drawn.get_legend_handles_labels()
+        once |= dict(zip(labels, lines, strict=True))
+    if once:
+        place.legend(
+            once.values(), once.keys(), loc="upper right", fontsize=8, framealpha=0.9, ncols=2
+        )
 
 
-def _draw_ratios(place: Any, rows: Sequence[Row], picture: Picture, began: int) -> None:
+def _draw_ratios(place: Any, rows: Sequence[Row], picture: Picture, axis: _Axis) -> None:
     for row in rows:
         if row.ratio is not None:
-            seconds = (row.times_ns - began) / NS
-            step = max(1, len(seconds) // MAX_POINTS)
-            place.plot(seconds[::step], row.ratio[::step], linewidth=0.7, label=row.name)
+            along = axis.at(row.times_ns)
+            step = max(1, len(along) // MAX_POINTS)
+            place.plot(along[::step], row.ratio[::step], linewidth=0.7, label=row.name)
     place.axhline(picture.trigger_on, color="tab:red", linestyle="--", linewidth=1)
     place.set_yscale("log")
     place.set_ylim(bottom=0.05)
@@ -174,54 +208,69 @@ def _draw_ratios(place: Any, rows: Sequence[Row], picture: Picture, began: int) 
     place.grid(alpha=0.3)
 
 
-def _band(seconds: Float, values: Float) -> tuple[Float, Float, Float]:
+def _band(along: Float, values: Float) -> tuple[Float, Float, Float]:
     """Times, lowest and highest values of ``MAX_POINTS`` equal parts."""
     size = -(-len(values) // MAX_POINTS)
-    padded = np.pad(values, (0, -len(values) % size), constant_values=np.nan)
-    parts = padded.reshape(-1, size)
-    known = ~np.isnan(parts).all(axis=1)
-    return seconds[::size][known], np.nanmin(parts[known], axis=1), np.nanmax(parts[known], axis=1)
+    parts = np.pad(values, (0, -len(values) % size), constant_values=np.nan).reshape(-1, size)
+    blank = np.isnan(parts).all(axis=1)
+    low = np.where(np.isnan(parts), np.inf, parts).min(axis=1)
+    high = np.where(np.isnan(parts), -np.inf, parts).max(axis=1)
+    return along[::size], np.where(blank, np.nan, low), np.where(blank, np.nan, high)
 
 
 # -- pictures of files ---------------------------------------------------------------------------
 
 
+def read(path: Path) -> Recording:
+    """A file that can be drawn.
+
+    Raises:
+        RecordingError: it can't be read, or it is a raw capture, of which only the replay is shown.
+    """
+    if Capture.recognises(path):
+        raise RecordingError(f"{path}: a raw capture can't be drawn; see it with gateway replay")
+    return recording.read(path)
+
+
 def pictures(
-    paths: Iterable[Path],
+    recordings: Iterable[Recording],
     records: Iterable[Mapping[str, Any]],
     sensitivities: Mapping[str, Sensitivity],
     sensitivity: Sensitivity | None = None,
     settings: SeismicSettings | None = None,
 ) -> list[Picture]:
-    """Drawings of recordings with the ``records`` of their replay, one for each stretch of time.
-
-    Raises:
-        RecordingError: a file can't be read.
-    """
+    """Drawings of recordings with the ``records`` of their replay, one for each stretch of time."""
     chosen = settings or SeismicSettings()
     rows: list[Row] = []
     names = []
-    for path in paths:
-        names.append(path.name)
-        if Capture.recognises(path):
-            raise recording.RecordingError(f"{path}: a raw capture; only its replay can be shown")
-        found = recording.read(path)
+    for found in recordings:
+        names.append(found.path.name)
         for waveform in found.waveforms:
             rows += _waveform_rows(waveform, sensitivities, sensitivity, chosen)
         rows += [row for series in found.series for row in _series_rows(series)]
     moments, stretches = _decisions(records)
+    return _pages(", ".join(names), rows, moments, stretches, chosen)
+
+
+def _pages(
+    title: str,
+    rows: Sequence[Row],
+    moments: Sequence[Moment],
+    stretches: Sequence[Stretch],
+    settings: SeismicSettings,
+) -> list[Picture]:
+    """One drawing for each stretch of time, with what was decided in it."""
     made = []
     for group in _sections(rows):
-        began = min(int(row.times_ns[0]) for row in group)
-        ended = max(int(row.times_ns[-1]) for row in group)
+        axis = _Axis.over(group)
         left_out = f", {len(group) - MAX_ROWS} channels more" if len(group) > MAX_ROWS else ""
         made.append(
             Picture(
-                ", ".join(names) + left_out,
+                title + left_out,
                 group[:MAX_ROWS],
-                [m for m in moments if began <= m.time_ns <= ended],
-                [s for s in stretches if s.end_ns >= began and s.start_ns <= ended],
-                chosen.trigger_on,
+                [m for m in moments if axis.began <= m.time_ns <= axis.ended],
+                [s for s in stretches if s.end_ns >= axis.began and s.start_ns <= axis.ended],
+                settings.trigger_on,
             )
         )
     return made
@@ -237,25 +286,33 @@ def _waveform_rows(
     rows = []
     period_ns = NS / waveform.rate_hz
     for packets in _stretches(waveform):
-        times = np.concatenate(
-            [
-                p.start_ns + (np.arange(p.samples.shape[1]) * period_ns).astype(np.int64)
-                for p in packets
-            ]
-        )
-        samples = np.concatenate([p.samples.astype(np.float64) for p in packets], axis=1)
+        began = packets[0].start_ns
+        firsts = [round((packet.start_ns - began) / period_ns) for packet in packets]
+        length = firsts[-1] + packets[-1].samples.shape[1]
+        times = began + (np.arange(length) * period_ns).astype(np.int64)
+        samples = np.full((len(waveform.channels), length), np.nan)
+        for first, packet in zip(firsts, packets, strict=True):
+            samples[:, first : first + packet.samples.shape[1]] = packet.samples
         for number, channel in enumerate(waveform.channels):
             known = sensitivities.get(channel, sensitivity)
             values = samples[number]
             if np.isnan(values).all():
                 continue
             level = float(np.nanmedian(values))
-            meter = RatioMeter(settings, waveform.rate_hz)
-            ratio = meter.process(np.where(np.isnan(values), level, values))
+            ratio = _ratio(values, waveform.rate_hz, settings)
             scaled = (values - level) / (known.counts_per_unit if known else 1.0)
             unit = known.unit.replace("**2", "²") if known else "counts"
             rows.append(Row(channel, unit, times, scaled, ratio))
     return rows
+
+
+def _ratio(values: Float, rate_hz: float, settings: SeismicSettings) -> Float:
+    """The ratio along a trace; it begins anew after each hole, as the detector does."""
+    known = np.flatnonzero(~np.isnan(values))
+    ratio = np.full(len(values), np.nan)
+    for piece in np.split(known, np.flatnonzero(np.diff(known) > 1 + BRIDGE_S * rate_hz) + 1):
+        ratio[piece] = RatioMeter(settings, rate_hz).process(values[piece])
+    return ratio
 
 
 def _stretches(waveform: Waveform) -> list[list[Any]]:
@@ -303,7 +360,7 @@ def _decisions(records: Iterable[Mapping[str, Any]]) -> tuple[list[Moment], list
     """Onsets, levels, alerts and sounding sirens of a replay or of a feed."""
     moments: list[Moment] = []
     stretches: list[Stretch] = []
-    began: dict[str, tuple[int, str]] = {}
+    began: dict[tuple[str, str], tuple[int, str]] = {}
     last = 0
     for record in records:
         if "time" not in record:
@@ -321,10 +378,10 @@ def _decisions(records: Iterable[Mapping[str, Any]]) -> tuple[list[Moment], list
                 colour = LEVEL_COLOURS[record["level"]]
                 moments.append(Moment(label, at, colour, ":", record["station"]))
             case "siren" if record["action"] == "on":
-                began[record["siren"] + record["station"]] = at, record["pattern"]
+                began[record["siren"], record["station"]] = at, record["pattern"]
             case "siren":
-                start, pattern = began.pop(record["siren"] + record["station"], (at, ""))
+                start, pattern = began.pop((record["siren"], record["station"]), (at, ""))
                 stretches.append(Stretch(f"siren {pattern}", start, at, of=record["station"]))
-    for key, (start, pattern) in began.items():
-        stretches.append(Stretch(f"siren {pattern}", start, max(last, start), of=key))
+    for (_, station), (start, pattern) in began.items():
+        stretches.append(Stretch(f"siren {pattern}", start, last, of=station))
     return moments, stretches

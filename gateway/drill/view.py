@@ -363,12 +363,12 @@ class Scene:
                 text.append(f"{name}\n", "bold")
                 text.append("silent 静默", "green")
             elif siren.closed is False:
-                text.append(f"{name} · {siren.pattern} since {siren.since}\n", "bold red")
+                text.append(f"{name} · {siren.pattern}\nsince {siren.since}\n", "bold red")
                 text.append("pause in the pattern 间歇", "red")
             else:
                 style = "bold white on red"
-                text.append("▄▀▄▀  S I R E N   警 报  ▀▄▀▄\n", "bold blink")
-                text.append(f"{name} · {siren.pattern} since {siren.since}")
+                text.append("▄▀  S I R E N  警 报  ▀▄\n", "bold blink")
+                text.append(f"{name} · {siren.pattern}\nsince {siren.since}")
             rows.append(text)
         shown = Group(*(rows or [Text("no siren is configured", "dim")]))
         return Panel(
@@ -379,13 +379,15 @@ class Scene:
         )
 
     def _scalar_panel(self) -> RenderableType:
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1, 0, 0))
+        for _ in range(4):
+            table.add_column(no_wrap=True)
         for gauge in self.gauges:
             if not _heard(gauge):
                 continue
             for label, fallen, threshold, level in gauge.rows(self.speed):
                 reached = fallen >= threshold
-                bar = _blocks(fallen / threshold, 10)
+                bar = _blocks(fallen / threshold, 6)
                 colour = COLOURS[level]
                 table.add_row(
                     Text(label, justify="right"),
