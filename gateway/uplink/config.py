@@ -83,3 +83,20 @@ def read(path: Path) -> UplinkConfig:
 def write(config: UplinkConfig) -> str:
     """The JSON that :func:`read` takes."""
     return json.dumps(asdict(config), ensure_ascii=False)
+
+
+def main() -> int:
+    """Check the gateway.toml that the command line names and print the uplink's part of it."""
+    from gateway.config import ConfigError  # noqa: PLC0415  not in the uplink's own process
+    from gateway.config.uplink import uplink_config  # noqa: PLC0415  likewise
+
+    try:
+        print(write(uplink_config(Path(sys.argv[1]))))  # noqa: T201  read by :func:`read`
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201  passed on by :func:`read`
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,14 +24,15 @@ readable alerts and events are carried over, and the core is asked for all its r
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from gateway.events import NS
 from gateway.uplink.messages import LIFETIME_S, Kind
@@ -47,7 +48,23 @@ STORE_BULK_WITHIN_NS = 5 * NS
 RETRY_DISK_NS = 5 * NS
 HOUSEKEEPING_NS = 60 * NS
 RESERVE = 1_000_000
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""What the database raises: the second where damage has reached its texts."""
+_OF_THE_DISK = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOMEM,
+}
+_UNREADABLE = {
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+}
 _TABLES = """
 CREATE TABLE IF NOT EXISTS message (
     sequence INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id TEXT NOT NULL UNIQUE,
@@ -274,7 +291,7 @@ class Outbox:
             self._write(self._db, t)
             trimmed = self._trim(self._db, t)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             self._failed(error, t)
             return False
         self._unsaid += trimmed
@@ -290,7 +307,7 @@ class Outbox:
         """How many messages of each class wait, in memory and on disk."""
         found = Counter(message.kind for message in self._fresh.values())
         if self._db is not None:
-            with suppress(sqlite3.Error):
+            with suppress(*_FAULTS, ValueError):
                 for kind, count in self._db.execute(
                     "SELECT kind, count(*) FROM message GROUP BY kind"
                 ):
@@ -363,7 +380,7 @@ class Outbox:
                     " WHERE kind = ? AND sequence > ? ORDER BY sequence LIMIT ?",
                     (lane.kind, lane.cursor, free),
                 ).fetchall()
-            except sqlite3.Error as error:
+            except _FAULTS as error:
                 self._failed(error, t)
                 break
             if not rows:
@@ -410,7 +427,7 @@ class Outbox:
                         (kind, self._powered(t) - lifetime_s),
                     ).rowcount
         kinds = list(Kind)
-        while kinds and _used_bytes(db) > self._quota_bytes:
+        while kinds and used_bytes(db) > self._quota_bytes:
             removed = db.execute(
                 "DELETE FROM message WHERE sequence IN"
                 " (SELECT sequence FROM message WHERE kind = ? ORDER BY sequence LIMIT 64)",
@@ -445,56 +462,53 @@ class Outbox:
     def _open(self, t: int) -> None:
         try:
             try:
-                db = self._connect()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                db, state, retained = self._connect()
+            except _FAULTS as error:
+                if not _is_damage(error, self.path):
                     raise
-                db = self._replace()
-            state = dict(db.execute("SELECT key, value FROM state"))
-            retained = dict(db.execute("SELECT topic, payload FROM retained"))
-        except (sqlite3.Error, OSError) as error:
+                db, state, retained = self._replace()
+        except (*_FAULTS, OSError) as error:
             self.failure = f"{self.path}: {error}"
             self._sequence = max(self._sequence, time.time_ns() // 1000)
             self._commit_at = t + RETRY_DISK_NS
             return
         self._db = db
-        self._reserved = state.get("reserved", 0)
-        self._sequence = max(self._sequence, self._reserved or time.time_ns() // 1000)
-        if (missing_s := state.get("powered_s", 0) - self._powered(t)) > 0:
+        self._reserved = state.reserved
+        self._sequence = max(self._sequence, state.reserved or time.time_ns() // 1000)
+        if (missing_s := state.powered_s - self._powered(t)) > 0:
             self._powered_s += missing_s
             self._fresh = {
                 sequence: replace(message, powered_s=message.powered_s + missing_s)
                 for sequence, message in self._fresh.items()
             }
-        if self._reached is None and "run_id" in state:
-            self._reached = self.position = Position(state["run_id"], state["seq"])
+        if self._reached is None:
+            self._reached = self.position = state.position
         self._retained = retained | self._retained
         for lane in self._lanes.values():
             lane.more = True
         self._commit_at = t
 
-    def _connect(self) -> sqlite3.Connection:
-        """Open the database, made if need be.
+    def _connect(self) -> tuple[sqlite3.Connection, "_State", dict[str, bytes]]:
+        """Open the database, made if need be, and read all but the messages.
 
         Raises:
-            sqlite3.Error: it is damaged, or the disk fails.
+            sqlite3.Error, UnicodeDecodeError: it is damaged, or the disk fails.
         """
-        db = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
+        db = sqlite3.connect(self.path, isolation_level=None, timeout=0.1)
         try:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA journal_size_limit = 4194304")
             db.executescript(_TABLES)
-            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.Error:
+            if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+            state = _State.of(dict(db.execute("SELECT key, value FROM state")))
+            return db, state, dict(db.execute("SELECT topic, payload FROM retained"))
+        except _FAULTS:
             db.close()
             raise
-        if found != "ok":
-            db.close()
-            raise _DamagedError(found)
-        return db
 
-    def _replace(self) -> sqlite3.Connection:
+    def _replace(self) -> tuple[sqlite3.Connection, "_State", dict[str, bytes]]:
         """Set a damaged database aside and carry over what can be read of it."""
         self.damaged += 1
         self._reached = self.position = None
@@ -505,21 +519,18 @@ class Outbox:
                 part.replace(aside.with_name(aside.name + suffix))
         with closing(sqlite3.connect(aside)) as old:
             rows = list(_readable(old))
-        db = self._connect()
+        db, _, retained = self._connect()
         last = max((row[0] for row in rows), default=0)
-        state = {
-            "reserved": max(last + RESERVE, time.time_ns() // 1000),
-            "powered_s": max((row[5] for row in rows), default=0),
-        }
+        powered_s = max((row[5] for row in rows), default=0)
+        state = _State(None, powered_s, max(last + RESERVE, time.time_ns() // 1000))
         db.execute("BEGIN IMMEDIATE")
         db.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
-        db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", state.items())
         db.execute("COMMIT")
-        return db
+        return db, state, retained
 
-    def _failed(self, error: sqlite3.Error, t: int) -> None:
+    def _failed(self, error: Exception, t: int) -> None:
         self._close()
-        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+        if _is_damage(error, self.path):
             self._open(t)
         else:
             self.failure = f"{self.path}: {error}"
@@ -527,21 +538,47 @@ class Outbox:
 
     def _close(self) -> None:
         if self._db is not None:
-            with suppress(sqlite3.Error):
+            with suppress(*_FAULTS):
                 self._db.close()
             self._db = None
 
 
-class _DamagedError(sqlite3.DatabaseError):
-    """The database opens, but is not in order."""
+class _State(NamedTuple):
+    """The table of that name."""
+
+    position: Position | None
+    powered_s: int
+    reserved: int
+
+    @classmethod
+    def of(cls, found: Mapping[str, object]) -> Self:
+        """From its rows.
+
+        Raises:
+            sqlite3.DatabaseError: they are not what was written there.
+        """
+        run_id, seq = found.get("run_id"), found.get("seq")
+        powered_s, reserved = found.get("powered_s", 0), found.get("reserved", 0)
+        position = None
+        if isinstance(run_id, str) and isinstance(seq, int):
+            position = Position(run_id, seq)
+        if not isinstance(powered_s, int) or not isinstance(reserved, int) or powered_s < 0:
+            raise sqlite3.DatabaseError(f"state is {found}")
+        return cls(position, powered_s, reserved)
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, _DamagedError) or code in _DAMAGE
+def _is_damage(error: Exception, path: Path) -> bool:
+    """Whether the database is at fault, so that another one would work, and not the disk."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code in _UNREADABLE:
+        return True
+    if code & 0xFF == sqlite3.SQLITE_READONLY:
+        return os.access(path, os.W_OK)
+    return code & 0xFF not in _OF_THE_DISK
 
 
-def _used_bytes(db: sqlite3.Connection) -> int:
+def used_bytes(db: sqlite3.Connection) -> int:
+    """What the content of a database takes, free pages apart."""
     pages, free, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")
@@ -557,7 +594,7 @@ def _readable(old: sqlite3.Connection) -> Iterator[tuple[int, int, str, str, byt
         ("SELECT * FROM message WHERE sequence < ? ORDER BY sequence DESC LIMIT 1", 2**63 - 1),
     ):
         at = last
-        with suppress(sqlite3.Error):
+        with suppress(*_FAULTS):
             while (row := old.execute(step, (at,)).fetchone()) and row[0] not in seen:
                 at = row[0]
                 seen.add(at)

@@ -154,6 +154,8 @@ class Uplink:
             self._connection.tick(t)
             for happening in self._connection.happened(t):
                 self._happened(happening, t)
+        if self.outbox.damaged > self._damaged:
+            self._ask_again(t)
         for item in self.feed.tick(t, self.outbox.position, paused=self.outbox.full):
             self._item(item, t)
         if self._telemetry_at is not None and t >= self._telemetry_at:
@@ -204,6 +206,13 @@ class Uplink:
                     self._incident("feed", "lost", t, detail, int(item["lost"] or 1))
         except (KeyError, TypeError, ValueError) as error:
             self._incident("feed", "garbled", t, f"{error!r}")
+
+    def _ask_again(self, t: int) -> None:
+        """The outbox had to begin anew: the core is asked for everything that it has."""
+        self._damaged = self.outbox.damaged
+        self.feed.close()
+        detail = f"{self.outbox.path} was damaged and set aside; what could be read was kept"
+        self._incident("outbox", "damaged", t, detail)
 
     def _record(self, run_id: str, seq: int, record: Mapping[str, Any], t: int) -> None:
         self._put(f"{run_id}-{seq}", record, t)
@@ -377,10 +386,6 @@ class Uplink:
                 self._tell(health.clear("uplink", kind, t), t)
         for (dropped, why), count in self.outbox.dropped().items():
             self._incident("outbox", f"dropped_{why}", t, dropped.name, count)
-        if self.outbox.damaged > self._damaged:
-            self._damaged = self.outbox.damaged
-            detail = f"{self.outbox.path} was damaged and set aside; what could be read was kept"
-            self._incident("outbox", "damaged", t, detail)
         for consumer in self._consumers:
             for kind, detail in consumer.health():
                 self._incident(type(consumer).__name__.lower(), kind, t, detail)
@@ -411,6 +416,18 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def consumers(config: UplinkConfig, state: Path) -> tuple[Consumer, ...]:
+    """Who else wants what the core says, by the configuration."""
+    found: list[Consumer] = []
+    if config.influx is not None:
+        from gateway.uplink.influx import Influx  # noqa: PLC0415  only where it is configured
+
+        state.mkdir(parents=True, exist_ok=True)
+        station = Station(config.city, config.station)
+        found.append(Influx(config.influx, station, state / "influx.sqlite"))
+    return tuple(found)
+
+
 def now() -> int:
     """The host's own clock, ns: it never steps, and is the one that the clock's offset is to."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -425,7 +442,7 @@ def run(config: UplinkConfig, run_dir: Path, state: Path) -> None:
         signal.signal(number, lambda *_: None)
     with selectors.DefaultSelector() as selector:
         selector.register(stop_in, selectors.EVENT_READ, None)
-        uplink = Uplink(config, run_dir, state, selector, now())
+        uplink = Uplink(config, run_dir, state, selector, now(), consumers(config, state))
         notify("READY=1")
         stopping_at: int | None = None
         while True:
