@@ -68,8 +68,8 @@ class Consumer(Protocol):
 class BulkWindow:
     """How many telemetry messages may be on their way: fewer as soon as a queue builds up.
 
-    The quickest acknowledgement seen is what the way takes without a queue; one that takes twice
-    as long has waited behind others, and so would an alert.
+    The quickest acknowledgement of late is what the way takes without a queue; one that takes
+    twice as long has waited behind others, and so would an alert.
     """
 
     SLACK_NS = 20_000_000
@@ -80,7 +80,7 @@ class BulkWindow:
 
     def acknowledged(self, took_ns: int) -> None:
         """A telemetry message was acknowledged after this time."""
-        self._quickest_ns = min(self._quickest_ns + self._quickest_ns // 1000, took_ns)
+        self._quickest_ns = min(self._quickest_ns + self._quickest_ns // 200, took_ns)
         if took_ns > 2 * self._quickest_ns + self.SLACK_NS:
             self._size = max(BULK_WINDOW[0], self._size / 2)
         else:

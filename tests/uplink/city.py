@@ -47,9 +47,9 @@ class FakeCore:
         self.run_id = run_id
         self.records: list[bytes] = []
         self.stored = 0
+        self.closed = False
         self.commands: list[Command] = []
         self._selector = selectors.DefaultSelector()
-        self._path = path
         self.feed = Feed(path, run_id)
         self.feed.register(self._selector)
 
@@ -62,6 +62,8 @@ class FakeCore:
         self.feed.data(json_line(item))
 
     def turn(self) -> None:
+        if self.closed:
+            return
         for key, mask in self._selector.select(0):
             key.data(mask)
         for request in self.feed.take():
@@ -78,8 +80,10 @@ class FakeCore:
         self.feed.pump()
 
     def close(self) -> None:
-        self.feed.close()
-        self._selector.close()
+        if not self.closed:
+            self.closed = True
+            self.feed.close()
+            self._selector.close()
 
 
 def json_line(record: dict[str, Any]) -> bytes:
@@ -93,7 +97,8 @@ class City:
         self.directory = directory
         mqtt = MqttConfig(urls=(url,), keepalive_s=2)
         self.config = replace(UplinkConfig("cn-demo-001", "demo", mqtt), **changes)
-        self.core = FakeCore(directory / "feed.sock")
+        self.core: FakeCore
+        self.start_core()
         self.heard: list[Message] = []
         self.hub: Hub | None = None
         self.uplink: Uplink | None = None
@@ -102,6 +107,12 @@ class City:
         self._uplink_selector = selectors.DefaultSelector()
 
     # --- who is there -----------------------------------------------------------------------------
+
+    def start_core(self, run_id: str = "run1") -> None:
+        self.core = FakeCore(self.directory / "feed.sock", run_id)
+
+    def stop_core(self) -> None:
+        self.core.close()
 
     def start_hub(self, url: str = "", **options: Any) -> Hub:
         assert self.config.mqtt is not None
