@@ -1,0 +1,135 @@
+"""``gateway hub watch``: what the city's stations say, a line each as it comes."""
+
+import json
+import os
+import selectors
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import output
+from gateway.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from gateway.hub.hub import Message
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The city's side: watch stations.",
+)
+
+_COLOURS = {"red": "31;1", "orange": "38;5;208;1", "yellow": "33", "blue": "34", "offline": "35"}
+
+
+@app.callback()
+def _hub() -> None:
+    """The city's side of the link."""
+
+
+@app.command()
+def watch(
+    url: Annotated[
+        str, typer.Option(envvar="GATEWAY_HUB_URL", help="The broker: mqtt://… or mqtts://…")
+    ] = "mqtt://127.0.0.1:1883",
+    *,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Be the hub: store here what comes, and acknowledge it."),
+    ] = None,
+    username: Annotated[str, typer.Option(help="User at the broker.")] = "",
+    password_file: Annotated[str, typer.Option(metavar="FILE", help="Holds the password.")] = "",
+    ca_file: Annotated[str, typer.Option(metavar="FILE", help="Checks the broker.")] = "",
+    certificate_file: Annotated[
+        str, typer.Option(metavar="FILE", help="Certificate and key of this hub, in one PEM file.")
+    ] = "",
+    kinds: Annotated[
+        str, typer.Option(help="Only these, with commas: alert,siren,event,health,status …")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print what stations say as it comes: a line each, the urgent in colour."""
+    from gateway.hub.hub import Hub
+    from gateway.uplink.config import MqttConfig
+
+    wanted = frozenset(kinds.split(",")) if kinds else frozenset()
+
+    def tell(message: "Message") -> None:
+        if wanted and message.kind not in wanted:
+            return
+        if as_json:
+            output.say_json({"station": message.station, "kind": message.kind, **message.data})
+        else:
+            output.say(_line(message))
+
+    config = MqttConfig(
+        urls=(url,),
+        client_id="hub" if record else f"watch-{os.getpid()}",
+        username=username,
+        password_file=password_file,
+        ca_file=ca_file,
+        certificate_file=certificate_file,
+        session_expiry_s=604_800 if record else 0,
+    )
+    stopped = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    trouble = ""
+    with selectors.DefaultSelector() as selector:
+        try:
+            hub = Hub(config, tell, selector, record, acknowledge=record is not None)
+        except ValueError as error:
+            output.fail(str(error), code=2)
+
+        def done() -> bool:
+            nonlocal trouble
+            if hub.trouble != trouble:
+                trouble = hub.trouble
+                if trouble:
+                    print(f"gateway: {trouble}", file=sys.stderr)  # noqa: T201  the command's own output
+            return stopped
+
+        with hub:
+            hub.run(done)
+
+
+def _line(message: "Message") -> str:
+    data = message.data
+    level = str(data.get("level", data.get("state", "")))
+    text = {
+        "alert": lambda: (
+            f"{data['hazard']} {level} {data['phase']} {data['status']}: "
+            f"{data.get('text_zh') or data['reason']}"
+        ),
+        "siren": lambda: f"{data['siren']} {data['action']} {data['pattern']} {data['status']}",
+        "health": lambda: f"{data['component']} {data['state']}: {data['kind']} {data['detail']}",
+        "status": lambda: f"{data['state']} {data['reason']}",
+        "reply": lambda: f"{data['action']} {data['outcome']} {data['reason']}",
+        "arming": lambda: f"{data['mode']} by {data['by']}",
+        "telemetry": lambda: "  ".join(
+            f"{r['sensor']} {r['quantity']}={r['value']}" for r in data["readings"]
+        ),
+    }.get(message.kind)
+    try:
+        said = text() if text else _rest(data)
+    except (KeyError, TypeError):
+        said = _rest(data)
+    marks = ("  (late)" if message.late else "") + ("  (faulty)" if message.faults else "")
+    line = f"{message.time[:23]}  {message.station:<14} {message.kind:<9} {said}{marks}"
+    if sys.stdout.isatty() and level in _COLOURS:
+        return f"\033[{_COLOURS[level]}m{line}\033[0m"
+    return line
+
+
+def _rest(data: Any) -> str:
+    """Any other record, shortened."""
+    kept = {key: value for key, value in dict(data).items() if key not in ("time", "samples")}
+    return json.dumps(kept, ensure_ascii=False)[:160]

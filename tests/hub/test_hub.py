@@ -1,0 +1,128 @@
+"""The hub hears every station, believes none about another, and keeps what it has acknowledged."""
+
+import json
+import selectors
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.events import NS, to_record
+from gateway.hub.broker import Broker, find_program
+from gateway.hub.hub import Hub, Message
+from gateway.uplink.config import MqttConfig
+from gateway.uplink.messages import cloud_event
+from gateway.uplink.mqtt import Received
+from gateway.uplink.service import now
+from tests.uplink.city import PATIENCE_S, alert
+
+RECORD = to_record(alert(1))
+
+
+@pytest.fixture
+def heard() -> list[Message]:
+    return []
+
+
+@pytest.fixture
+def hub(heard: list[Message], tmp_path: Path) -> Iterator[Hub]:
+    """A hub that reaches nobody; what it receives is handed to it."""
+    with selectors.DefaultSelector() as selector:
+        config = MqttConfig(urls=("mqtt://127.0.0.1:1",), client_id="hub")
+        with Hub(config, heard.append, selector, tmp_path / "hub.sqlite") as it:
+            yield it
+
+
+def said(number: int = 1, station: str = "s1", topic: str = "s1/alert", **changes: Any) -> Received:
+    event = json.loads(cloud_event(f"/eew/demo/{station}", f"r-{number}", number, RECORD))
+    payload = json.dumps(event | changes).encode()
+    return Received(f"eew/v1/demo/{topic}", payload, retained=False)
+
+
+def test_a_message_is_told_once_and_acknowledged_each_time(hub: Hub, heard: list[Message]) -> None:
+    hub._store([said(), said()])
+    hub._store([said()])
+    assert [m.id for m in heard] == ["r-1"]
+    assert heard[0].data == RECORD
+    assert hub._unacknowledged == {"/eew/demo/s1": ["r-1"] * 3}
+    assert hub.counts["repeated"] == 2
+
+
+def test_a_repeat_is_known_after_a_restart(hub: Hub, heard: list[Message], tmp_path: Path) -> None:
+    hub._store([said()])
+    with selectors.DefaultSelector() as selector:
+        config = MqttConfig(urls=("mqtt://127.0.0.1:1",))
+        with Hub(config, heard.append, selector, tmp_path / "hub.sqlite") as again:
+            again._store([said()])
+    assert len(heard) == 1
+
+
+def test_the_same_id_of_another_station_is_another_message(hub: Hub, heard: list[Message]) -> None:
+    hub._store([said(), said(station="s2", topic="s2/alert")])
+    assert [m.station for m in heard] == ["s1", "s2"]
+
+
+def test_messages_come_in_order_and_what_is_late_is_marked(hub: Hub, heard: list[Message]) -> None:
+    hub._store([said(n) for n in (3, 1, 2)])
+    assert [m.late for m in heard] == [False, True, True]
+    assert [e["id"] for e in hub.messages("/eew/demo/s1")] == ["r-1", "r-2", "r-3"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        said(station="s2"),
+        said(topic="s1/something"),
+        said(sequence="7"),
+        said(specversion="0.3"),
+        said(data=[]),
+        said(id=""),
+        Received("eew/v1/demo/s1/alert", b"", retained=False),
+        Received("eew/v1/demo/s1/alert", b"\xff\xfe", retained=False),
+        Received("eew/v1/demo/s1/alert", b"[" * 100_000, retained=False),
+        Received("eew/v1/demo/s1/alert", b"[]", retained=False),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_believed_is_refused_and_counted(
+    hub: Hub, heard: list[Message], item: Received
+) -> None:
+    hub._store([item, said()])
+    assert hub.counts["refused"] == 1
+    assert hub.trouble
+    assert [m.id for m in heard] == ["r-1"], "and the next is heard all the same"
+
+
+def test_a_warning_with_a_fault_in_it_is_still_a_warning(hub: Hub, heard: list[Message]) -> None:
+    hub._store([said(data=RECORD | {"level": "purple"})])
+    assert heard[0].data["level"] == "purple"
+    assert heard[0].faults == (
+        "$.level: 'purple' is not one of ['none', 'blue', 'yellow', 'orange', 'red']",
+    )
+    hub._store([said(2, type="eew.novelty.v1")])
+    assert heard[1].faults == ("no schema for 'novelty'",)
+
+
+def test_the_broker_of_one_s_own_is_gone_with_its_files() -> None:
+    if find_program("mosquitto") is None:
+        pytest.skip("mosquitto is not installed")
+    with Broker() as broker:
+        directory = broker._directory
+        assert directory.is_dir()
+        pid = broker.pid
+    assert not directory.exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_broker_that_can_not_start_says_why() -> None:
+    if find_program("mosquitto") is None:
+        pytest.skip("mosquitto is not installed")
+    with pytest.raises(RuntimeError, match="Unknown configuration"):
+        Broker(settings="nonsense true").start()
+
+
+def test_an_unreachable_broker_is_trouble(hub: Hub) -> None:
+    end = now() + round(PATIENCE_S * NS)
+    hub.run(lambda: bool(hub.trouble) or now() > end)
+    assert "refused" in hub.trouble
