@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench detect-report clean
 
 help:
 	@echo "make demo    a recorded earthquake and rainstorm through the whole gateway, in two minutes"
 	@echo "make test    everything that is checked: style, types, tests"
 	@echo "make check   style and types only"
 	@echo "make bench   speed and memory, as ratios"
+	@echo "make detect-report    detection on the recordings, written to docs/detection.md"
 	@echo "make clean   remove what make has made"
 
 setup: $(VENV)/.ready
@@ -28,13 +29,16 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 demo: setup
 	$(BIN)/gateway demo
 
 bench: setup
-	$(BIN)/python -m bench
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench
+
+detect-report: setup
+	PYTHONPATH=. $(BIN)/python tools/detect_report.py
 
 clean:
 	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -28,6 +28,7 @@ def table(results: Sequence[Result]) -> str:
     for r in results:
         goal = "" if r.goal is None else f"{'≥' if r.at_least else '≤'} {r.goal:g}"
         rows.append(
-            f"| {r.name} | {r.value:.3g} {r.unit} | {goal} | {'yes' if r.reached else 'no'} | {r.note} |"
+            f"| {r.name} | {r.value:.3g} {r.unit} | {goal} | "
+            f"{'yes' if r.reached else 'no'} | {r.note} |"
         )
     return "\n".join(rows)

@@ -6,7 +6,7 @@ back into these frozen dataclasses. Nothing here imports pydantic or reads TOML.
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from gateway.detect.scale import Scale
 from gateway.detect.settings import SeismicSettings, Sensitivity
-from gateway.events import Hazard
 from gateway.plan.rules import Pattern, Plan
 
 FORMAT = 1
@@ -44,7 +43,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One serial line. ``dtr``: ``reset`` pulses it at opening, as boards that reset on DTR want."""
+    """One serial line. ``dtr`` ``reset`` pulses it at opening, for boards that reset on DTR."""
 
     path: str
     baud: int = 9600
@@ -79,7 +78,7 @@ class Sensor:
 
 @dataclass(frozen=True, slots=True)
 class Siren:
-    """One siren; those with the same port path share a driver. ``options``: address, relay …"""
+    """One siren; those with the same port path share a driver. ``unit``: address, relay …."""
 
     name: str
     port: Port | None
@@ -106,44 +105,65 @@ class Compiled:
     groups: tuple[str, ...] = ()
     format: int = FORMAT
     source: str = ""
-    hazard_scales: dict[Hazard, str] = field(default_factory=dict)
 
 
 T = TypeVar("T")
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
-    origin, args = get_origin(hint), get_args(hint)
+    """``value`` as the type that ``hint`` names."""
     if hint is Any:
         return value
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _decode(next(a for a in args if a is not type(None)), value, where)
-    if origin is Literal:
-        if value not in args:
-            raise ValueError(f"{where}: {value!r} is none of {args}")
-        return value
-    if origin is tuple:
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-        return tuple(
-            _decode(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True))
-        )
-    if origin is dict:
-        return {
-            _decode(args[0], k, where): _decode(args[1], v, f"{where}.{k}")
-            for k, v in value.items()
-        }
-    if is_dataclass(hint):
+    decoder = _BY_ORIGIN.get(get_origin(hint))
+    if decoder is not None:
+        return decoder(get_args(hint), value, where)
+    if is_dataclass(hint) and isinstance(hint, type):
         return decode(hint, value, where)
-    if isinstance(hint, type) and issubclass(hint, Enum):
+    return _plain(hint, value, where)
+
+
+def _plain(hint: type, value: Any, where: str) -> Any:
+    if issubclass(hint, Enum):
         return hint[value] if isinstance(value, str) and value in hint.__members__ else hint(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int:
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ValueError(f"{where}: {value!r} is no {hint.__name__}")
     return value
+
+
+def _union(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    return _decode(next(a for a in args if a is not type(None)), value, where)
+
+
+def _literal(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value not in args:
+        raise ValueError(f"{where}: {value!r} is none of {args}")
+    return value
+
+
+def _tuple(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    kinds = [args[0]] * len(value) if args[1:] == (Ellipsis,) else args
+    if len(kinds) != len(value):
+        raise ValueError(f"{where}: {len(value)} values; expected {len(kinds)}")
+    return tuple(_decode(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))  # noqa: B905  checked
+
+
+def _dict(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    return {
+        _decode(args[0], k, where): _decode(args[1], v, f"{where}.{k}") for k, v in value.items()
+    }
+
+
+_BY_ORIGIN: dict[Any, Callable[[tuple[Any, ...], Any, str], Any]] = {
+    Union: _union,
+    types.UnionType: _union,
+    Literal: _literal,
+    tuple: _tuple,
+    dict: _dict,
+}
 
 
 def decode(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:

@@ -178,6 +178,9 @@ class Core:
         self._send: dict[str, bytearray] = {}
         self._published: list[tuple[Event, int]] = []
         self._data: list[Packet | Reading] = []
+        self._reported: dict[str, bool | None] = {}
+        self.device_utc: tuple[int, int] | None = None
+        """(time on the core's clock, UTC) that a locked digitiser gave last."""
         self.candidates: list[Candidate] | None = None
         """Set to a list to have the candidates kept, for coincidence over several stations."""
         self._take_siren_output(t)
@@ -293,6 +296,11 @@ class Core:
         self._publish(self._health.tick(t))
         self._collect_all(t)
 
+    def driver_deadline(self, port: str) -> int | None:
+        """When the driver of a sensor's port next wants :meth:`tick`."""
+        deadline: int | None = self._by_port[port].driver.next_deadline()
+        return deadline
+
     def next_deadline(self) -> int | None:
         """When :meth:`tick` is next wanted."""
         times = [
@@ -330,7 +338,12 @@ class Core:
     def _place(self, chain: _Chain, scans: Scans) -> None:
         if not isinstance(chain, _Seismic):
             return
-        for start_ns, samples in chain.clock.stamp(scans):
+        stamped = chain.clock.stamp(scans)
+        if scans.device_utc_ns is not None and len(stamped) == 1:
+            start_ns, samples = stamped[0]
+            if samples.shape == scans.samples.shape:  # else earlier scans are among them
+                self.device_utc = start_ns, scans.device_utc_ns
+        for start_ns, samples in stamped:
             packet = Packet(chain.sensor.name, start_ns, chain.sensor.rate_hz, samples)
             self._data.append(packet)
             self._decide(chain.process(packet), chain.sensor.name, chain.upto_ns)
@@ -348,6 +361,9 @@ class Core:
         detail = f"nothing for {chain.sensor.silent_after_s:g} s; check its power and cable"
         self._publish(self._health.condition(chain.sensor.name, "silent", t, detail, "failed"))
         chain.heard_ns = None
+        if isinstance(chain, _Scalar):
+            for quantity in list(chain.latest):
+                self._measure(chain, Reading(chain.sensor.name, t, quantity, None))
 
     # -- from decisions to sirens ----------------------------------------------------------------
 
@@ -463,12 +479,16 @@ class Core:
                 name = _names(group)
                 self._publish(self._health.incident(name, item.kind, t, item.detail, item.count))
                 continue
-            arbiter = self._arbiters[item.siren]
-            if item.on is None or item.on == arbiter.on:
+            self._reported[item.siren] = item.on
+            wanted = self._arbiters[item.siren].on
+            if item.on == wanted:
                 self._publish(self._health.clear(item.siren, "state", t, "as commanded"))
+                continue
+            if item.on is None:
+                is_on = "not known whether it sounds; check its power and cable"
             else:
                 is_on = "sounds and should not" if item.on else "should sound and does not"
-                self._publish(self._health.condition(item.siren, "state", t, is_on, "failed"))
+            self._publish(self._health.condition(item.siren, "state", t, is_on, "failed"))
 
     def _take_siren_output(self, t: int) -> None:
         for group in self._sirens.values():
@@ -524,6 +544,21 @@ class Core:
                 there = ", ".join(self._arbiters) or "none"
                 raise ValueError(f"no siren {name!r}; there are {there}")
         return [self._arbiters[name] for name in sirens or self._arbiters]
+
+    def stop(self, t: int, reason: str) -> None:
+        """Silence every siren, and sound none again."""
+        for arbiter in self._arbiters.values():
+            arbiter.silence(t, reason)
+            arbiter.mute(t, reason)
+        self._collect_all(t)
+
+    def loud(self) -> list[str]:
+        """Sirens that are to sound, or that do not say that they are silent."""
+        return [
+            name
+            for name, arbiter in self._arbiters.items()
+            if arbiter.on or self._reported.get(name) is True
+        ]
 
     def cancel(self, alert_id: str, t: int, reason: str) -> bool:
         """End an alert by order; False if there is none of that id."""
@@ -642,7 +677,10 @@ class Core:
         for name, saved in state.get("scales", {}).items():
             scalar = self._scalar.get(name)
             for evaluator, item in zip(scalar.evaluators if scalar else [], saved, strict=False):
-                evaluator.restore(item, t, offset)
+                try:
+                    evaluator.restore(item, t, offset)
+                except ValueError as error:
+                    self.note(name, "scale_state", t, f"sums begin anew: {error}", wrong=True)
         if same_boot:
             for name, saved in state.get("sirens", {}).items():
                 if name in self._arbiters:

@@ -137,7 +137,11 @@ class Shell:
             detail = f"{MAX_DEATHS} deaths within {DEATHS_WITHIN_NS // NS} s; alert state dropped"
             self._core.note("core", "deaths", self._t, detail, wrong=True)
         if state.get("core"):
-            self._core.restore(state["core"], self._t, same_boot=same_boot)
+            try:
+                self._core.restore(state["core"], self._t, same_boot=same_boot)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                detail = f"state of the last run can't be read, beginning anew: {error!r}"
+                self._core.note("core", "state", self._t, detail, wrong=True)
 
     def run(self) -> None:
         """Run until a signal ends it, then leave every siren off."""
@@ -177,13 +181,10 @@ class Shell:
         """An orderly end: sirens off, everything journalled, sockets gone."""
         notify("STOPPING=1")
         t = boottime_ns()
-        self._core.siren_off((), t, f"core stopped by {self._stopping or 'an error'}")
+        self._core.stop(t, f"core stopped by {self._stopping or 'an error'}")
         self._write()
-        deadline = t + NS
-        while any(line.wants_write for line in self._lines.values()) and boottime_ns() < deadline:
-            self._selector.select(0.02)
-            for port in self._lines.values():
-                port.flush()
+        while self._core.loud() and self._t < t + NS:
+            self._turn(NS // 50)
         self._hand_over()
         self._save_state()
         if self._stopping:
@@ -196,8 +197,8 @@ class Shell:
 
     # -- one turn --------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
-        timeout = max(0, self._next_deadline() - boottime_ns()) / NS
+    def _turn(self, longest_ns: int = HOUSEKEEPING_NS) -> None:
+        timeout = min(longest_ns, max(0, self._next_deadline() - boottime_ns())) / NS
         ready = self._selector.select(timeout)
         self._t = boottime_ns()
         for key, mask in ready:
@@ -311,6 +312,9 @@ class Shell:
 
     def _look_at_clock(self) -> None:
         changes = self._utc.sample(*read_system())
+        if self._core.device_utc is not None:
+            self._utc.device(*self._core.device_utc)
+            self._core.device_utc = None
         self._core.set_utc_offset(self._utc.offset_ns)
         for change in changes:
             self._core.note("clock", change.kind, self._t, change.detail, wrong=change.wrong)

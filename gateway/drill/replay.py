@@ -6,7 +6,7 @@ decision, in order of decision time, then channel, whatever the size of the pack
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from gateway.core.sequence import channel_of
 from gateway.detect.coincidence import NetworkCoincidence
 from gateway.detect.settings import Sensitivity
 from gateway.drill import recording
-from gateway.drill.recording import Recording, RecordingError, Series, Waveform
+from gateway.drill.recording import Recording, Series, Waveform
 from gateway.drivers.capture import Capture
 from gateway.events import (
     NS,
@@ -136,7 +136,10 @@ class Replay:
                     )
                     continue
                 found: Recording = recording.read(path)
-            except (RecordingError, ValueError, OSError) as error:
+            except OSError as error:
+                self.summary.faults.append(f"{path}: {error.strerror}")
+                continue
+            except ValueError as error:
                 self.summary.faults.append(str(error))
                 continue
             self.summary.faults += found.faults
@@ -250,7 +253,12 @@ class _Feeder:
 
         return widened()
 
-    def _merge(self, sources: list[tuple[str, Iterator[Any]]], key: Any, give: Any) -> int:
+    def _merge(
+        self,
+        sources: list[tuple[str, Iterator[Any]]],
+        key: Callable[[Any], int],
+        give: Callable[[str, Any], int],
+    ) -> int:
         """Take from several streams in order of time; a stream that ends says so at once."""
         heads = {name: (item, items) for name, items in sources if (item := next(items, None))}
         for name in {name for name, _ in sources} - set(heads):
@@ -269,7 +277,8 @@ class _Feeder:
         return last
 
     def _give_packet(self, name: str, packet: Packet) -> int:
-        end_ns = packet.start_ns + round((packet.samples.shape[1] - 1) * NS / packet.rate_hz)
+        columns: int = packet.samples.shape[1]
+        end_ns = packet.start_ns + round((columns - 1) * NS / packet.rate_hz)
         self._core.packets(name, [packet], end_ns)
         self._core.data()
         self._core.to_send()
@@ -285,10 +294,7 @@ class _Feeder:
         for t, data in capture.reads():
             if not last:
                 self._core.opened(port, t)
-            while (due := self._core.next_deadline()) is not None and due < t:
-                self._core.tick(due)
-                if self._core.next_deadline() == due:
-                    break
+            self._let_pass(port, t)
             self._core.bytes(port, data, t)
             self._core.data()
             self._core.to_send()
@@ -296,12 +302,21 @@ class _Feeder:
         self._core.ended(capture.sensor.name)
         return last
 
+    def _let_pass(self, port: str, t: int) -> None:
+        """Polls and time-outs of the driver that were due before these bytes came."""
+        before = None
+        while (due := self._core.driver_deadline(port)) is not None and due <= t and due != before:
+            self._core.tick(due)
+            self._core.to_send()
+            before = due
+
 
 def _network(events: Sequence[Event], candidates: Sequence[Candidate]) -> list[Event]:
     network = NetworkCoincidence()
-    votes = [e for e in events if isinstance(e, Onset)]
+    votes: list[Onset | Candidate] = [e for e in events if isinstance(e, Onset)]
+    votes += candidates
     found: list[Event] = []
-    for vote in sorted([*votes, *candidates], key=lambda v: (v.decided_ns, v.channel)):
+    for vote in sorted(votes, key=lambda v: (v.decided_ns, v.channel)):
         found += network.add(vote)
     return found
 

@@ -12,7 +12,7 @@ lower it; the alert is cancelled (解除) when every sensor's scale has ended. T
 deciding sample or reading.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -237,7 +237,7 @@ class Lifecycle:
             for a in self.active.values()
         ]
 
-    def restore(self, state: list[Mapping[str, Any]], t: int, *, same_boot: bool) -> None:
+    def restore(self, state: Sequence[Mapping[str, Any]], t: int, *, same_boot: bool) -> None:
         """Take up what :meth:`state` gave.
 
         Within the same boot the times go on. After a reboot they mean nothing: every alert is
