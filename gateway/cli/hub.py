@@ -64,7 +64,7 @@ def watch(
         if as_json:
             output.say_json({"station": message.station, "kind": message.kind, **message.data})
         else:
-            output.say(_line(message))
+            output.say(_line(message, faulty=bool(hub.faults(message))))
 
     config = MqttConfig(
         urls=(url,),
@@ -101,7 +101,7 @@ def watch(
             hub.run(done)
 
 
-def _line(message: "Message") -> str:
+def _line(message: "Message", *, faulty: bool) -> str:
     data = message.data
     level = str(data.get("level", data.get("state", "")))
     text = {
@@ -122,7 +122,7 @@ def _line(message: "Message") -> str:
         said = text() if text else _rest(data)
     except (KeyError, TypeError):
         said = _rest(data)
-    marks = ("  (late)" if message.late else "") + ("  (faulty)" if message.faults else "")
+    marks = ("  (late)" if message.late else "") + ("  (faulty)" if faulty else "")
     line = f"{message.time[:23]}  {message.station:<14} {message.kind:<9} {said}{marks}"
     if sys.stdout.isatty() and level in _COLOURS:
         return f"\033[{_COLOURS[level]}m{line}\033[0m"

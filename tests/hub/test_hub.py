@@ -40,9 +40,14 @@ def said(number: int = 1, station: str = "s1", topic: str = "s1/alert", **change
     return Received(f"eew/v1/demo/{topic}", payload, retained=False)
 
 
+def receive(hub: Hub, items: list[Received]) -> None:
+    for message in hub._store(items):
+        hub._tell(message)
+
+
 def test_a_message_is_told_once_and_acknowledged_each_time(hub: Hub, heard: list[Message]) -> None:
-    hub._store([said(), said()])
-    hub._store([said()])
+    receive(hub, [said(), said()])
+    receive(hub, [said()])
     assert [m.id for m in heard] == ["r-1"]
     assert heard[0].data == RECORD
     assert hub._unacknowledged == {"/eew/demo/s1": ["r-1"] * 3}
@@ -50,21 +55,21 @@ def test_a_message_is_told_once_and_acknowledged_each_time(hub: Hub, heard: list
 
 
 def test_a_repeat_is_known_after_a_restart(hub: Hub, heard: list[Message], tmp_path: Path) -> None:
-    hub._store([said()])
+    receive(hub, [said()])
     with selectors.DefaultSelector() as selector:
         config = MqttConfig(urls=("mqtt://127.0.0.1:1",))
         with Hub(config, heard.append, selector, tmp_path / "hub.sqlite") as again:
-            again._store([said()])
+            receive(again, [said()])
     assert len(heard) == 1
 
 
 def test_the_same_id_of_another_station_is_another_message(hub: Hub, heard: list[Message]) -> None:
-    hub._store([said(), said(station="s2", topic="s2/alert")])
+    receive(hub, [said(), said(station="s2", topic="s2/alert")])
     assert [m.station for m in heard] == ["s1", "s2"]
 
 
 def test_messages_come_in_order_and_what_is_late_is_marked(hub: Hub, heard: list[Message]) -> None:
-    hub._store([said(n) for n in (3, 1, 2)])
+    receive(hub, [said(n) for n in (3, 1, 2)])
     assert [m.late for m in heard] == [False, True, True]
     assert [e["id"] for e in hub.messages("/eew/demo/s1")] == ["r-1", "r-2", "r-3"]
 
@@ -88,20 +93,22 @@ def test_messages_come_in_order_and_what_is_late_is_marked(hub: Hub, heard: list
 def test_what_can_not_be_believed_is_refused_and_counted(
     hub: Hub, heard: list[Message], item: Received
 ) -> None:
-    hub._store([item, said()])
+    receive(hub, [item, said()])
     assert hub.counts["refused"] == 1
     assert hub.trouble
     assert [m.id for m in heard] == ["r-1"], "and the next is heard all the same"
 
 
 def test_a_warning_with_a_fault_in_it_is_still_a_warning(hub: Hub, heard: list[Message]) -> None:
-    hub._store([said(data=RECORD | {"level": "purple"})])
+    receive(hub, [said(data=RECORD | {"level": "purple"})])
     assert heard[0].data["level"] == "purple"
-    assert heard[0].faults == (
-        "$.level: 'purple' is not one of ['none', 'blue', 'yellow', 'orange', 'red']",
-    )
-    hub._store([said(2, type="eew.novelty.v1")])
-    assert heard[1].faults == ("no schema for 'novelty'",)
+    assert hub.faults(heard[0]) == [
+        "$.level: 'purple' is not one of ['none', 'blue', 'yellow', 'orange', 'red']"
+    ]
+    receive(hub, [said(2, type="eew.novelty.v1")])
+    assert hub.faults(heard[1]) == ["no schema for 'novelty'"]
+    receive(hub, [said(3)])
+    assert hub.faults(heard[2]) == []
 
 
 def test_the_broker_of_one_s_own_is_gone_with_its_files() -> None:

@@ -195,6 +195,11 @@ class City:
         heard = len(self.heard)
         self.until(lambda: len(self.heard) > heard, what)
 
+    def faults(self) -> list[str]:
+        """Where anything that was heard does not match its schema."""
+        assert self.hub is not None
+        return [fault for message in self.heard for fault in self.hub.faults(message)]
+
     def alerts_heard(self) -> list[str]:
         return [m.data["id"] for m in self.heard if m.kind == "alert"]
 

@@ -21,7 +21,7 @@ def test_an_alert_reaches_the_hub_and_is_forgotten_once_acknowledged(city: City)
     message = next(m for m in city.heard if m.kind == "alert")
     assert message.data["text_zh"] == "本地实测达到地震红色标准"
     assert message.id == "run1-1"
-    assert message.faults == ()
+    assert city.faults() == []
     city.until(lambda: city.waiting() == 0, "the outbox is empty again")
     city.until(lambda: city.core.stored == 1, "the core is told that the alert is stored")
 
