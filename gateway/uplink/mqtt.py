@@ -49,6 +49,8 @@ STEADY_NS = 10 * NS
 """After this long up, the next loss is a new one and the pauses begin from the shortest."""
 WINDOW = 100
 """Messages that may be on their way without the broker's acknowledgement."""
+READ_PACKETS = 500
+"""Packets of one turn, so that whoever stores them can do so together."""
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _NOT_SUPPORTED = "Unsupported protocol version"
 _HUNG_UP = "the broker hung up"
@@ -405,13 +407,21 @@ class Connection:
         try:
             if mask & selectors.EVENT_READ:
                 self._heard_at = t
-                client.loop_read()
-                while (sock := client.socket()) is not None and _pending(sock):
-                    client.loop_read()
+                self._read(client)
             if mask & selectors.EVENT_WRITE:
                 client.loop_write()
         except Exception as error:  # noqa: BLE001  paho's parser lets through what bad bytes raise
             self._lost(t, f"not MQTT: {error!r}")
+
+    def _read(self, client: paho.Client) -> None:
+        """Read packets until none is left, or enough for one turn; paho takes one at a time."""
+        for _ in range(READ_PACKETS):
+            noted = self._notes.qsize()
+            client.loop_read()
+            if (sock := client.socket()) is None:
+                return
+            if self._notes.qsize() == noted and not _pending(sock):
+                return
 
     def _watch(self) -> None:
         """Tell the selector what the client's socket waits for."""
