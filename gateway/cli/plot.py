@@ -40,11 +40,11 @@ def plot(
     from gateway.drill.replay import Replay, default_base
 
     try:
-        known = read_inventory(inventory) if inventory else {}
+        known = read_inventory(inventory) if inventory else None
         rest = Sensitivity.parse(sensitivity) if sensitivity else None
     except (RecordingError, ValueError) as error:
         output.fail(str(error), output.WRONG_USE)
-    replay = Replay(default_base(), sensitivities=known, sensitivity=rest)
+    replay = Replay(default_base(), inventory=known, sensitivity=rest)
     records = list(replay.run(files))
     faults = list(replay.summary.faults)
     recordings = []

@@ -50,11 +50,11 @@ def replay(
     from gateway.drill.replay import Replay
 
     try:
-        known = read_inventory(inventory) if inventory else {}
+        known = read_inventory(inventory) if inventory else None
         rest = Sensitivity.parse(sensitivity) if sensitivity else None
     except (RecordingError, ValueError) as error:
         output.fail(str(error), output.WRONG_USE)
-    run = Replay(_base(config), sensitivities=known, sensitivity=rest, packet=packet)
+    run = Replay(_base(config), inventory=known, sensitivity=rest, packet=packet)
     for record in run.run(files):
         if as_json:
             output.say_json(record)

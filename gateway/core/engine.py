@@ -433,7 +433,7 @@ class Core:
                         Request(alert.id, alert.status, alert.hazard, alert.level, rule.pattern, t),
                         t,
                     )
-                else:
+                elif alert.phase is not Phase.expire:  # what has begun may sound to its end
                     arbiter.withdraw(alert.id, t, f"alert {alert.phase}")
                 if alert.phase in (Phase.cancel, Phase.expire):
                     arbiter.forget(alert.id)

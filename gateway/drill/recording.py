@@ -76,6 +76,10 @@ class Waveform:
         return f"{self.station}@{self.rate_hz:g}"
 
     @property
+    def start_ns(self) -> int:
+        return self.runs[0].start_ns
+
+    @property
     def samples(self) -> int:
         """Number of samples over all channels."""
         return sum(len(piece.samples) for run in self.runs for piece in run.pieces)
@@ -294,8 +298,33 @@ _TO_METRE = {
 }
 
 
-def read_inventory(path: Path) -> dict[str, Sensitivity]:
-    """Overall sensitivities by NET.STA.LOC.CHA from a StationXML file.
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """A sensitivity and the time for which it holds, ns of UTC; None where it has no end."""
+
+    begin_ns: int | None
+    end_ns: int | None
+    sensitivity: Sensitivity
+
+
+class Inventory:
+    """Sensitivities by NET.STA.LOC.CHA and time."""
+
+    def __init__(self, epochs: dict[str, list[_Epoch]]) -> None:
+        self._epochs = epochs
+
+    def get(self, channel: str, time_ns: int) -> Sensitivity | None:
+        """The sensitivity that held at that time; the newest where epochs overlap."""
+        found = None
+        for epoch in self._epochs.get(channel, []):
+            begun = epoch.begin_ns is None or epoch.begin_ns <= time_ns
+            if begun and (epoch.end_ns is None or time_ns < epoch.end_ns):
+                found = epoch.sensitivity
+        return found
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Overall sensitivities from a StationXML file, each with its epoch.
 
     Raises:
         RecordingError: obspy can't read it, or no channel has a usable sensitivity.
@@ -306,18 +335,27 @@ def read_inventory(path: Path) -> dict[str, Sensitivity]:
         inventory = obspy.read_inventory(str(path))
     except Exception as error:  # obspy's readers raise whatever their format's parser does
         raise RecordingError(f"{path}: no inventory that obspy reads: {error}") from error
-    found = {}
+    found: dict[str, list[_Epoch]] = {}
     for network in inventory:
         for station in network:
             for channel in station:
-                overall = channel.response and channel.response.instrument_sensitivity
-                if not overall or not overall.value:
-                    continue
-                unit, factor = _TO_METRE.get(str(overall.input_units).upper(), ("", 0.0))
-                if unit:
+                sensitivity = _sensitivity(channel)
+                if sensitivity is not None:
                     name = f"{network.code}.{station.code}.{channel.location_code}.{channel.code}"
-                    counts = abs(float(overall.value)) * factor
-                    found[name] = Sensitivity(counts, unit)  # type: ignore[arg-type]  # from the table
+                    begin, end = (t and int(t.ns) for t in (channel.start_date, channel.end_date))
+                    found.setdefault(name, []).append(_Epoch(begin, end, sensitivity))
     if not found:
         raise RecordingError(f"{path}: no channel with a sensitivity to velocity or acceleration")
-    return found
+    for epochs in found.values():
+        epochs.sort(key=lambda epoch: epoch.begin_ns or 0)
+    return Inventory(found)
+
+
+def _sensitivity(channel: Any) -> Sensitivity | None:
+    overall = channel.response and channel.response.instrument_sensitivity
+    if not overall or not overall.value:
+        return None
+    unit, factor = _TO_METRE.get(str(overall.input_units).upper(), ("", 0.0))
+    if not unit:
+        return None
+    return Sensitivity(abs(float(overall.value)) * factor, unit)  # type: ignore[arg-type]  # from the table

@@ -6,7 +6,7 @@ decision, in order of decision time, then channel, whatever the size of the pack
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from gateway.core.sequence import channel_of
 from gateway.detect.coincidence import NetworkCoincidence
 from gateway.detect.settings import Sensitivity
 from gateway.drill import recording
-from gateway.drill.recording import Recording, Series, Waveform
+from gateway.drill.recording import Inventory, Recording, Series, Waveform
 from gateway.drivers.capture import Capture
 from gateway.events import (
     NS,
@@ -83,8 +83,8 @@ class Replay:
     Args:
         base: the configuration whose settings, plans, scales and sirens hold; its sensors and
             station are those of the files.
-        sensitivities: by NET.STA.LOC.CHA, where an inventory gave them.
-        sensitivity: for all channels that ``sensitivities`` does not name.
+        inventory: sensitivities by channel and time.
+        sensitivity: for all channels that the inventory does not know.
         packet: samples in a packet; it changes nothing but speed.
     """
 
@@ -92,14 +92,14 @@ class Replay:
         self,
         base: Compiled,
         *,
-        sensitivities: Mapping[str, Sensitivity] | None = None,
+        inventory: Inventory | None = None,
         sensitivity: Sensitivity | None = None,
         packet: int = 100,
     ) -> None:
         if packet < 1:
             raise ValueError(f"packet of {packet} samples; expected 1 or more")
         self._base = base
-        self._sensitivities = sensitivities or {}
+        self._inventory = inventory or Inventory({})
         self._sensitivity = sensitivity
         self._packet = packet
         self.summary = Summary()
@@ -163,7 +163,7 @@ class Replay:
             known = sensors.get(waveform.name)
             names = {c.id for c in known.channels} if known else set()
             channels = tuple(
-                Channel(name, self._sensitivities.get(name, self._sensitivity))
+                Channel(name, self._inventory.get(name, waveform.start_ns) or self._sensitivity)
                 for name in sorted(names | set(waveform.channels))
             )
             sensors[waveform.name] = Sensor(
@@ -177,15 +177,19 @@ class Replay:
         for series in site.series:
             sensors[series.sensor] = Sensor(series.sensor, Port(series.sensor), "", "scalar")
         for capture in site.captures:
-            sensors[capture.sensor.name] = self._with_sensitivity(capture.sensor)
+            sensors[capture.sensor.name] = self._with_sensitivity(capture)
         return replace(self._base, station=station, sensors=tuple(sensors.values()))
 
-    def _with_sensitivity(self, sensor: Sensor) -> Sensor:
+    def _with_sensitivity(self, capture: Capture) -> Sensor:
+        sensor, at = capture.sensor, capture.header.utc_ns
         channels = tuple(
             replace(
-                c, sensitivity=self._sensitivities.get(c.id, c.sensitivity or self._sensitivity)
+                channel,
+                sensitivity=self._inventory.get(channel.id, at)
+                or channel.sensitivity
+                or self._sensitivity,
             )
-            for c in sensor.channels
+            for channel in sensor.channels
         )
         return replace(sensor, channels=channels)
 
