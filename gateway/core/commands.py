@@ -120,11 +120,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A command that is not obeyed. ``id`` is empty where it could not be trusted or read."""
+    """A command that is not obeyed. ``id`` and ``action`` are empty where it can't be trusted."""
 
     reason: Reason
     detail: str
     id: str = ""
+    action: str = ""
 
 
 def sign(command: Command, key: SigningKey) -> bytes:
@@ -267,7 +268,7 @@ def verify(
         return Refusal(Reason.malformed, str(error))
     if command.key != name:
         detail = f"payload names key {command.key!r}, envelope {name!r}"
-        return Refusal(Reason.malformed, detail, command.id)
+        return Refusal(Reason.malformed, detail, command.id, command.action)
     return _refused(command, clock, station, groups) or command
 
 
@@ -298,7 +299,7 @@ def _refused(
     elif action.needs_time and ahead_ns > MAX_CLOCK_UNCERTAINTY_NS:
         reason = Reason.from_the_future
         detail = f"signed {ahead_ns / NS:.1f} s ahead of the time here"
-    return Refusal(reason, detail, command.id) if reason and detail else None
+    return Refusal(reason, detail, command.id, action) if reason and detail else None
 
 
 class Ledger:
@@ -325,7 +326,7 @@ class Ledger:
         last = self._counters.get(command.key, 0)
         if command.counter <= last:
             detail = f"counter {command.counter} is not above {last} of key {command.key!r}"
-            return Refusal(Reason.late, detail, command.id)
+            return Refusal(Reason.late, detail, command.id, command.action)
         self._counters[command.key] = command.counter
         return None
 
