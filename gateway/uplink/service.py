@@ -367,7 +367,7 @@ class Uplink:
             detail = f"{found.reason}: {found.detail}"
             self._tell(self._health.incident("uplink", "command_refused", t, detail), t)
             if found.id:
-                self._tell([Reply(found.id, "", "refused", t, detail, "uplink")], t)
+                self._tell([Reply(found.id, found.action, "refused", t, detail, "uplink")], t)
         elif not self.feed.command(json.loads(received.payload)):
             reason = "the core does not run"
             self._tell([Reply(found.id, found.action, "failed", t, reason, "uplink")], t)
