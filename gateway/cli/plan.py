@@ -1,0 +1,487 @@
+"""``gateway plan``: the emergency plans, as they hold here, as files, and tried on data."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import output
+from gateway.cli.options import CONFIG, AsJson, ConfigFile
+
+if TYPE_CHECKING:
+    from gateway.config.faults import Fault
+    from gateway.config.plans import Found
+    from gateway.config.source import Source
+    from gateway.core.compiled import Compiled
+    from gateway.events import Hazard
+    from gateway.plan.rules import LevelRule, Pattern, Plan
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Show, check, compare and try the emergency plans.",
+)
+
+HazardName = Annotated[str, typer.Argument(metavar="HAZARD", help="As `gateway plan list` shows.")]
+
+
+@app.callback()
+def _plan() -> None:
+    """Emergency plans: which conditions make which level, and what the level does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What holds at this station. ``sirens`` maps names to their longest sounding, s.
+
+    ``sirens`` is None where no configuration says which there are.
+    """
+
+    plans: "dict[Hazard, Plan]"
+    patterns: "dict[str, Pattern]"
+    sirens: dict[str, float] | None = None
+    compiled: "Compiled | None" = None
+    faults: "list[Fault]" = field(default_factory=list)
+
+
+def _here(config: Path) -> Here:
+    """The plans that a configuration puts in force; the shipped ones where there is none."""
+    from gateway import config as configuration
+    from gateway.config.plans import read_plans
+
+    if not config.is_file():
+        print(f"gateway: no {config}; these are the shipped plans", file=sys.stderr)  # noqa: T201  the command's own output
+        found = read_plans()
+        return Here(found.plans, found.patterns, faults=found.faults)
+    checked = configuration.check(config)
+    if (compiled := checked.compiled) is None:
+        print(*checked.errors, sep="\n", file=sys.stderr)  # noqa: T201  the command's own output
+        output.fail(f"{config} can't be used as it is; gateway plan check FILE looks at one plan")
+    return Here(
+        {plan.hazard: plan for plan in compiled.plans},
+        {pattern.name: pattern for pattern in compiled.patterns},
+        {siren.name: siren.max_on_s for siren in compiled.sirens},
+        compiled,
+        list(checked.warnings),
+    )
+
+
+def _of(here: Here, name: str) -> "Plan":
+    """The plan for a hazard, or leave."""
+    from gateway.events import Hazard
+
+    if name not in list(Hazard):
+        output.fail(f"no hazard {name!r}; there are {', '.join(Hazard)}", output.WRONG_USE)
+    if (plan := here.plans.get(Hazard(name))) is None:
+        output.fail(f"no plan for {name}; there are plans for {', '.join(here.plans)}")
+    return plan
+
+
+# --- list, show -----------------------------------------------------------------------------------
+
+
+@app.command("list")
+def listing(config: ConfigFile = CONFIG, as_json: AsJson = False) -> None:
+    """List the plans in force, one a hazard, with what each level sounds."""
+    rows = [
+        {
+            "hazard": plan.hazard.value,
+            "version": plan.version,
+            "levels": "; ".join(
+                f"{rule.level.name}: {rule.pattern or 'no siren'}" for rule in plan.levels
+            ),
+            "next_revision": plan.next_revision,
+            "file": plan.file,
+        }
+        for plan in _here(config).plans.values()
+    ]
+    output.show(rows, ["hazard", "version", "levels", "next_revision", "file"], as_json=as_json)
+
+
+@app.command()
+def show(hazard: HazardName, config: ConfigFile = CONFIG, as_json: AsJson = False) -> None:
+    """Show one plan whole: conditions, sirens, texts, how it ends."""
+    here = _here(config)
+    plan = _of(here, hazard)
+    if as_json:
+        output.say_json(_plain(plan))
+        return
+    output.say(f"{plan.title_en or plan.hazard}  {plan.title_zh}")
+    output.say(f"version {plan.version} by {plan.author}, next revision {plan.next_revision}")
+    output.say(f"file {plan.file}")
+    for rule in plan.levels:
+        output.say(f"\n{rule.level.name}")
+        for clause in rule.when:
+            output.say(f"  when  {clause}")
+        output.say(f"  siren {_siren(rule, here.patterns)}")
+        output.say(f"  zh    {rule.text_zh}")
+        output.say(f"  en    {rule.text_en}")
+    output.say(f"\nends {plan.hold_s:g} s after its conditions; again after {plan.rearm_s:g} s")
+    if plan.quiet_hours:
+        begin, end = plan.quiet_hours
+        output.say(f"no siren below {plan.quiet_below.name} from {begin:g} to {end:g} h local time")
+
+
+def _siren(rule: "LevelRule", patterns: "Mapping[str, Pattern]") -> str:
+    if not rule.pattern:
+        return "none"
+    pattern = patterns.get(rule.pattern)
+    length = f" ({pattern.length_s:g} s)" if pattern else ""
+    return f"{rule.pattern}{length} on {', '.join(rule.sirens) or 'all'}"
+
+
+def _plain(plan: "Plan") -> dict[str, Any]:
+    """The plan as plain JSON types, its levels by name and its conditions as they are written."""
+    levels = {
+        rule.level.name: {
+            "when": [str(clause) for clause in rule.when],
+            "siren": rule.pattern,
+            "sirens": list(rule.sirens),
+            "text_zh": rule.text_zh,
+            "text_en": rule.text_en,
+        }
+        for rule in plan.levels
+    }
+    return {**asdict(plan), "quiet_below": plan.quiet_below.name, "levels": levels}
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def check(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE|DIR]…", help="Plan files; else the plans in force."),
+    ] = None,
+    config: ConfigFile = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Check plan files: each fault with file, line, key and what would be right.
+
+    Sirens that a plan names are looked for in the configuration, where there is one.
+    Exits 1 if there is an error; warnings alone exit 0.
+    """
+    faults, looked_at = _check_all(files, config)
+    errors = sum(fault.severity == "error" for fault in faults)
+    for fault in faults:
+        if as_json:
+            output.say_json(asdict(fault))
+        else:
+            output.say(str(fault))
+    if not as_json:
+        output.say(f"{looked_at} looked at; {errors} errors, {len(faults) - errors} warnings")
+    if errors:
+        raise typer.Exit(output.FAULT)
+
+
+def _check_all(files: list[Path] | None, config: Path) -> "tuple[list[Fault], str]":
+    if not files:
+        here = _here(config)
+        return here.faults, f"{len(here.plans)} plans in force"
+    sirens = _here(config).sirens if config.is_file() else None
+    faults = []
+    count = 0
+    for path in files:
+        paths = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        if not paths:
+            output.fail(f"{path}: no .toml file in it", output.WRONG_USE)
+        count += len(paths)
+        faults += [fault for each in paths for fault in _check_file(each, sirens)]
+        if path.is_dir():
+            faults += _twice(paths)
+    return faults, f"{count} files"
+
+
+def _check_file(path: Path, sirens: Mapping[str, float] | None) -> "Iterator[Fault]":
+    from gateway.config.plans import PATTERNS, Found, check_plans, faulty, read_plans
+    from gateway.plan.files import PlanError, read_patterns, read_plan
+
+    source, faults = _source(path)
+    if source is None:
+        yield from faults
+        return
+    try:
+        if path.name == PATTERNS:
+            read_patterns(source.data, str(path))
+            return
+        plan = read_plan(source.data, str(path))
+    except PlanError as error:
+        yield from (faulty(source, key, text) for key, text in error.faults)
+        return
+    # Patterns are the shipped ones and those beside the file, as where it will be in force.
+    patterns = _patterns_beside(path, read_plans())
+    if sirens is None:
+        sirens = {name: inf for rule in plan.levels for name in rule.sirens}
+    found = Found({plan.hazard: plan}, patterns, sources={plan.hazard: source})
+    yield from check_plans(found, sirens, datetime.now(UTC).date())
+
+
+def _source(path: Path) -> "tuple[Source | None, Sequence[Fault]]":
+    """The file as read, or None and why."""
+    from gateway.config.faults import ConfigError
+    from gateway.config.source import read
+
+    try:
+        return read(path), ()
+    except ConfigError as error:
+        return None, error.faults
+
+
+def _patterns_beside(path: Path, shipped: "Found") -> "dict[str, Pattern]":
+    from gateway.config.plans import PATTERNS
+    from gateway.plan.files import PlanError, read_patterns
+
+    beside = path.parent / PATTERNS
+    source = _source(beside)[0] if beside.is_file() else None
+    if source is None:
+        return shipped.patterns
+    try:
+        own = read_patterns(source.data, str(beside))
+    except PlanError:  # told when that file itself is checked
+        return shipped.patterns
+    return shipped.patterns | {pattern.name: pattern for pattern in own}
+
+
+def _twice(paths: Iterable[Path]) -> "Iterator[Fault]":
+    """Two plans of one folder for the same hazard: only one can be in force."""
+    from gateway.config.plans import PATTERNS, faulty
+
+    first: dict[Any, Path] = {}
+    for path in paths:
+        source = _source(path)[0] if path.name != PATTERNS else None
+        if source is None:
+            continue
+        head = source.data.get("plan")
+        hazard = head.get("hazard") if isinstance(head, dict) else None
+        if isinstance(hazard, str) and first.setdefault(hazard, path) != path:
+            text = f"{hazard}; expected one plan a hazard, {first[hazard]} is another"
+            yield faulty(source, "plan.hazard", text)
+
+
+def _read(path: Path) -> "Plan":
+    """The plan in a file, or leave with its faults."""
+    from gateway.config.plans import faulty
+    from gateway.plan.files import PlanError, read_plan
+
+    source, faults = _source(path)
+    if source is not None:
+        try:
+            return read_plan(source.data, str(path))
+        except PlanError as error:
+            faults = [faulty(source, key, text) for key, text in error.faults]
+    print(*faults, sep="\n", file=sys.stderr)  # noqa: T201  the command's own output
+    raise typer.Exit(output.FAULT)
+
+
+# --- diff -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="The plan file that is.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The plan file that is to be.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two plan files level by level: what - goes, what + comes.
+
+    Order and layout of the files do not matter; what the plans do does.
+    """
+    old, new = (_plain(_read(path)) for path in (a, b))
+    changes = list(_changes(old, new))
+    for where, key, gone, come in changes:
+        if as_json:
+            output.say_json({"where": where, "key": key, "from": gone, "to": come})
+            continue
+        output.say(f"{where} {key}")
+        for sign, values in (("-", gone), ("+", come)):
+            for value in values if isinstance(values, list) else [values]:
+                if value not in (None, ""):
+                    output.say(f"  {sign} {value}")
+    if not as_json and not changes:
+        output.say("the same plan")
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
+    """Where, key, what goes, what comes; of lists only what is not in both."""
+    for key in old:
+        if key not in ("levels", "file") and old[key] != new[key]:
+            yield "plan", key, old[key], new[key]
+    for level in ("red", "orange", "yellow", "blue"):
+        was, is_now = old["levels"].get(level, {}), new["levels"].get(level, {})
+        for key in was or is_now:
+            gone, come = was.get(key), is_now.get(key)
+            if gone == come:
+                continue
+            if key in ("when", "sirens") and sorted(gone or []) != sorted(come or []):
+                gone, come = (
+                    [x for x in gone or [] if x not in (come or [])],
+                    [x for x in come or [] if x not in (gone or [])],
+                )
+            yield f"level {level}", key, gone, come
+
+
+# --- try ------------------------------------------------------------------------------------------
+
+
+@app.command("try")
+def attempt(
+    hazard: HazardName,
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="(FILE… | NAME=VALUE…)",
+            help="Recordings as for `gateway replay`, or readings such as intensity=5.2 pd_cm=0.6.",
+        ),
+    ],
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Try this plan instead of the one in force."),
+    ] = None,
+    config: ConfigFile = CONFIG,
+    inventory: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="StationXML that gives sensitivities."),
+    ] = None,
+    sensitivity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COUNTS:UNIT", help="Counts per unit of all other channels, as 6e8:m/s."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a plan would do on readings or recordings, and why. Nothing sounds.
+
+    Exits 1 where a recording can't be read, whatever the plan makes of the rest.
+    """
+    here = _here(config)
+    plan = _of(here, hazard) if file is None else _read(file)
+    if plan.hazard != hazard:
+        output.fail(f"{file} is a plan for {plan.hazard}, not for {hazard}", output.WRONG_USE)
+    typed = ["=" in text and not Path(text).exists() for text in data]
+    if all(typed):
+        _try_readings(plan, here, data, as_json=as_json)
+    elif any(typed):
+        output.fail("readings and files together; give one or the other", output.WRONG_USE)
+    else:
+        sensitivities = _sensitivities(inventory, sensitivity)
+        _try_recordings(plan, here, [Path(text) for text in data], sensitivities, as_json=as_json)
+
+
+def _inputs(plan: "Plan", data: Iterable[str]) -> dict[str, float | None]:
+    from gateway.events import Level
+    from gateway.plan.rules import quantities
+
+    known = quantities(plan.hazard)
+    inputs: dict[str, float | None] = {}
+    for text in data:
+        name, _, value = text.partition("=")
+        if name not in known:
+            there = "".join(f"\n  {key}: {meaning}" for key, meaning in known.items())
+            output.fail(f"no quantity {name!r}; there are{there}", output.WRONG_USE)
+        if name == "scale" and value in Level.__members__:
+            inputs[name] = float(Level[value])
+            continue
+        try:
+            inputs[name] = float(value)
+        except ValueError:
+            wanted = "blue, yellow, orange or red" if name == "scale" else "a number"
+            output.fail(f"{text!r}; expected {name}= and {wanted}", output.WRONG_USE)
+    return inputs
+
+
+def _try_readings(plan: "Plan", here: Here, data: Iterable[str], *, as_json: bool) -> None:
+    inputs = _inputs(plan, data)
+    found = plan.match(inputs)
+    clauses = [(rule, clause) for rule in plan.levels for clause in rule.when]
+    if as_json:
+        rule = found[0] if found else None
+        output.say_json(
+            {
+                "hazard": plan.hazard.value,
+                "plan": f"{plan.hazard} {plan.version}",
+                "level": rule.level.name if rule else "none",
+                "reason": str(found[1]) if found else "",
+                "siren": rule.pattern if rule else "",
+                "conditions": [
+                    {"level": r.level.name, "when": str(c), "holds": c.holds(inputs)}
+                    for r, c in clauses
+                ],
+            }
+        )
+        return
+    output.say(f"{plan.hazard} {plan.version} ({plan.file})")
+    for rule, clause in clauses:
+        output.say(
+            f"  {rule.level.name:6} {'holds' if clause.holds(inputs) else 'no   '}  {clause}"
+        )
+    if found is None:
+        output.say("no level: nothing is alerted and no siren sounds")
+        return
+    rule, clause = found
+    output.say(f"{rule.level.name}, because {clause}; siren: {_siren(rule, here.patterns)}")
+    output.say(f"  {rule.text_zh}\n  {rule.text_en}")
+
+
+def _sensitivities(inventory: Path | None, text: str | None) -> dict[str, Any]:
+    from gateway.detect.settings import Sensitivity
+    from gateway.drill.recording import RecordingError, read_inventory
+
+    try:
+        known = read_inventory(inventory) if inventory else None
+        rest = Sensitivity.parse(text) if text else None
+    except (RecordingError, ValueError) as error:
+        output.fail(str(error), output.WRONG_USE)
+    return {"inventory": known, "sensitivity": rest}
+
+
+def _try_recordings(
+    plan: "Plan",
+    here: Here,
+    paths: Sequence[Path],
+    sensitivities: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """The recordings through the core with this plan alone, so that no other hazard sounds."""
+    from gateway.drill.replay import Replay, default_base
+
+    base = here.compiled or default_base()
+    run = Replay(
+        replace(base, plans=(plan,), patterns=tuple(here.patterns.values())), **sensitivities
+    )
+    alerts = 0
+    for record in run.run(paths):
+        if record["type"] not in ("alert", "siren"):
+            continue
+        alerts += record["type"] == "alert" and record["phase"] == "alert"
+        if as_json:
+            output.say_json(record)
+        else:
+            output.say(_step(record))
+    for fault in run.summary.faults:
+        print(f"gateway: {fault}", file=sys.stderr)  # noqa: T201  the command's own output
+    if not as_json:
+        why = f": {run.summary.alerts_disabled}" if run.summary.alerts_disabled else ""
+        output.say(f"{alerts} alerts by {plan.hazard} {plan.version}" + (why if not alerts else ""))
+    if run.summary.faults:
+        raise typer.Exit(output.FAULT)
+
+
+def _step(record: Mapping[str, Any]) -> str:
+    if record["type"] == "siren":
+        why = f": {record['reason']}" if record["reason"] else ""
+        what = f"{record['siren']} {record['action']} {record['pattern']}{why}"
+        return f"{record['time']}  siren  {what}"
+    return (
+        f"{record['time']}  {record['phase']:6} {record['level']}, because {record['reason']}\n"
+        f"  {record['text_zh']}\n  {record['text_en']}"
+    )
