@@ -27,6 +27,18 @@ from numpy.typing import NDArray
 NS = 1_000_000_000
 MICRO = 1_000_000
 
+Quantity = Literal[
+    "rain_mm",
+    "rain_total_mm",
+    "rain_mmph",
+    "wind_mps",
+    "gust_mps",
+    "pm25_ugm3",
+    "water_level_m",
+    "contact",
+]
+"""What a reading may measure; the unit is in the name."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -92,10 +104,9 @@ class Scans:
 class Reading:
     """One scalar measurement.
 
-    ``quantity`` is one of the columns of the readings CSV (``rain_mm``, ``rain_total_mm``,
-    ``rain_mmph``, ``wind_mps``, ``gust_mps``, ``pm25_ugm3``, ``water_level_m``, ``contact``); the
-    unit is in its name. ``micro`` is the value in millionths of that unit, an exact integer parsed
-    from decimal text; None says that the value is missing. ``time_ns`` is the end of the interval.
+    ``quantity`` is one of :data:`Quantity`. ``micro`` is the value in millionths of its unit, an
+    exact integer parsed from decimal text; None says that the value is missing. ``time_ns`` is the
+    end of the interval.
     """
 
     sensor: str

@@ -73,7 +73,7 @@ def test_a_strong_earthquake_gives_onset_red_alert_and_siren() -> None:
 
 def test_lines_are_in_order_of_decision_and_nothing_is_used_before_its_time() -> None:
     records = replay(NAPA, sensitivity=SENSITIVITY)[:-1]
-    decided = [parse_iso(r.get("declared", r["time"])) for r in records]
+    decided = [parse_iso(r["declared"] if "declared" in r else r["time"]) for r in records]
     assert decided == sorted(decided)
     for onset in of("onset", records):
         assert onset["declared"] >= onset["time"]

@@ -36,3 +36,15 @@ RunDir = Annotated[
     typer.Option("--run", metavar="DIR", envvar="GATEWAY_RUN", help="Where the sockets are."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+InventoryFile = Annotated[
+    Path | None,
+    typer.Option("--inventory", metavar="FILE", help="StationXML that gives sensitivities."),
+]
+SensitivityText = Annotated[
+    str | None,
+    typer.Option(
+        "--sensitivity",
+        metavar="COUNTS:UNIT",
+        help="Counts per unit for all other channels, as 6e8:m/s or 4.2e5:m/s**2.",
+    ),
+]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import output
+from gateway.cli.options import InventoryFile, SensitivityText
 
 
 def plot(
@@ -18,17 +19,8 @@ def plot(
         Path | None,
         typer.Option("--output", "-o", metavar="PNG", help="FILE.png if not given."),
     ] = None,
-    inventory: Annotated[
-        Path | None,
-        typer.Option("--inventory", metavar="FILE", help="StationXML that gives sensitivities."),
-    ] = None,
-    sensitivity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COUNTS:UNIT",
-            help="Counts per unit for all other channels, as 6e8:m/s or 4.2e5:m/s**2.",
-        ),
-    ] = None,
+    inventory: InventoryFile = None,
+    sensitivity: SensitivityText = None,
 ) -> None:
     """Draw recordings with the onsets, levels, alerts and siren times of their replay.
 

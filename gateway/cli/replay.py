@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output
-from gateway.cli.options import AsJson
+from gateway.cli.options import AsJson, InventoryFile, SensitivityText
 
 
 def replay(
@@ -24,17 +24,8 @@ def replay(
             "--config", metavar="FILE", help="Take settings, plans and scales from this file."
         ),
     ] = None,
-    inventory: Annotated[
-        Path | None,
-        typer.Option("--inventory", metavar="FILE", help="StationXML that gives sensitivities."),
-    ] = None,
-    sensitivity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COUNTS:UNIT",
-            help="Counts per unit for all other channels, as 6e8:m/s or 4.2e5:m/s**2.",
-        ),
-    ] = None,
+    inventory: InventoryFile = None,
+    sensitivity: SensitivityText = None,
     packet: Annotated[
         int,
         typer.Option(metavar="N", min=1, help="Samples in a packet; changes nothing but speed."),

@@ -35,18 +35,7 @@ from gateway.config.source import Source, read
 from gateway.config.validate import validate
 from gateway.core.compiled import Port
 from gateway.detect.settings import Sensitivity
-
-Quantity = Literal[
-    "rain_mm",
-    "rain_total_mm",
-    "rain_mmph",
-    "wind_mps",
-    "gust_mps",
-    "pm25_ugm3",
-    "water_level_m",
-    "contact",
-]
-"""What a scalar channel may measure: the columns of a readings file."""
+from gateway.events import Quantity
 
 _PORT = Port("")
 

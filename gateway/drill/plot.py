@@ -17,7 +17,7 @@ from gateway.detect.filters import Float
 from gateway.detect.quality import BRIDGE_S
 from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.drill import recording
-from gateway.drill.recording import Recording, RecordingError, Series, Waveform
+from gateway.drill.recording import Inventory, Recording, RecordingError, Series, Waveform
 from gateway.drill.view import RatioMeter
 from gateway.drivers.capture import Capture
 from gateway.events import MICRO, NS, iso, parse_iso
@@ -235,7 +235,7 @@ def read(path: Path) -> Recording:
 def pictures(
     recordings: Iterable[Recording],
     records: Iterable[Mapping[str, Any]],
-    sensitivities: Mapping[str, Sensitivity],
+    inventory: Inventory | None = None,
     sensitivity: Sensitivity | None = None,
     settings: SeismicSettings | None = None,
 ) -> list[Picture]:
@@ -246,7 +246,7 @@ def pictures(
     for found in recordings:
         names.append(found.path.name)
         for waveform in found.waveforms:
-            rows += _waveform_rows(waveform, sensitivities, sensitivity, chosen)
+            rows += _waveform_rows(waveform, inventory, sensitivity, chosen)
         rows += [row for series in found.series for row in _series_rows(series)]
     moments, stretches = _decisions(records)
     return _pages(", ".join(names), rows, moments, stretches, chosen)
@@ -278,7 +278,7 @@ def _pages(
 
 def _waveform_rows(
     waveform: Waveform,
-    sensitivities: Mapping[str, Sensitivity],
+    inventory: Inventory | None,
     sensitivity: Sensitivity | None,
     settings: SeismicSettings,
 ) -> list[Row]:
@@ -294,7 +294,7 @@ def _waveform_rows(
         for first, packet in zip(firsts, packets, strict=True):
             samples[:, first : first + packet.samples.shape[1]] = packet.samples
         for number, channel in enumerate(waveform.channels):
-            known = sensitivities.get(channel, sensitivity)
+            known = (inventory and inventory.get(channel, waveform.start_ns)) or sensitivity
             values = samples[number]
             if np.isnan(values).all():
                 continue

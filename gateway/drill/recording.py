@@ -10,24 +10,15 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.detect.settings import Sensitivity
-from gateway.events import NS, Packet, Quality, Reading, parse_iso, parse_micro
+from gateway.events import NS, Packet, Quality, Quantity, Reading, parse_iso, parse_micro
 
-QUANTITIES = (
-    "rain_mm",
-    "rain_total_mm",
-    "rain_mmph",
-    "wind_mps",
-    "gust_mps",
-    "pm25_ugm3",
-    "water_level_m",
-    "contact",
-)
+QUANTITIES = get_args(Quantity)
 """Columns of a readings CSV besides ``time``."""
 
 

@@ -7,13 +7,14 @@ device. A package outside this tree adds a device with an entry point in the gro
 ``gateway.drivers`` whose value is its driver class.
 """
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.drivers.registry import Registry
+from gateway.drivers.registry import load_object as load_object
 from gateway.events import Diagnostic, Reading, Scans
 
 BUILT_IN = {
@@ -81,38 +82,7 @@ class Simulator(Protocol):
     def to_send(self) -> bytes: ...
 
 
-def load_object(path: str) -> Any:
-    """The object that ``package.module:Name`` names."""
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
-
-
-def _third_party(group: str) -> dict[str, str]:
-    from importlib.metadata import entry_points  # noqa: PLC0415  the core never searches
-
-    return {point.name: point.value for point in entry_points(group=group)}
-
-
-def paths() -> dict[str, str]:
-    """``module:Class`` of every driver by name, third-party entry points included."""
-    return {**_third_party("gateway.drivers"), **BUILT_IN}
-
-
-def names() -> Sequence[str]:
-    """The names of all drivers, sorted."""
-    return sorted(paths())
-
-
-def load(name: str) -> type[Any]:
-    """The driver class of that name; calling it without arguments makes one with defaults.
-
-    Raises:
-        KeyError: no such driver; the message lists those there are.
-    """
-    known = paths()
-    if name not in known:
-        raise KeyError(f"no driver {name!r}; there are {', '.join(sorted(known))}")
-    return load_object(known[name])  # type: ignore[no-any-return]
-
+_registry = Registry("driver", "gateway.drivers", BUILT_IN)
+paths, names, load = _registry.paths, _registry.names, _registry.load
 
 Options = Mapping[str, Any]

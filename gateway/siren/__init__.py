@@ -6,10 +6,11 @@ One driver serves one port; several sirens (relays, addresses) may share it. The
 silent within 3 s of the last pulse when the gateway dies.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from gateway.drivers import Simulator, load_object
+from gateway.drivers import Simulator
+from gateway.drivers.registry import Registry
 from gateway.events import Diagnostic, SirenState
 
 BUILT_IN = {
@@ -59,28 +60,7 @@ class SirenDriver(Protocol):
         """Frames that silence every siren of the port, for use without a running daemon."""
 
 
-def paths() -> dict[str, str]:
-    """``module:Class`` of every siren driver by name, entry points ``gateway.sirens`` included."""
-    from gateway.drivers import _third_party  # noqa: PLC0415  the core never searches
-
-    return {**_third_party("gateway.sirens"), **BUILT_IN}
-
-
-def names() -> Sequence[str]:
-    """The names of all siren drivers, sorted."""
-    return sorted(paths())
-
-
-def load(name: str) -> type[Any]:
-    """The siren driver class of that name; calling it without arguments makes one with defaults.
-
-    Raises:
-        KeyError: no such driver; the message lists those there are.
-    """
-    known = paths()
-    if name not in known:
-        raise KeyError(f"no siren driver {name!r}; there are {', '.join(sorted(known))}")
-    return load_object(known[name])  # type: ignore[no-any-return]
-
+_registry = Registry("siren driver", "gateway.sirens", BUILT_IN)
+paths, names, load = _registry.paths, _registry.names, _registry.load
 
 Sirens = Mapping[str, Mapping[str, Any]]

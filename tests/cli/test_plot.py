@@ -45,7 +45,7 @@ def test_an_earthquake_is_drawn_beside_its_file_or_where_asked(tmp_path: Path) -
 def test_onset_alert_and_siren_of_the_replay_are_in_the_drawing() -> None:
     sensitivity = Sensitivity.parse(SENSITIVITY)
     records = list(Replay(default_base(), sensitivity=sensitivity).run([QUAKE]))
-    (picture,) = plot.pictures([plot.read(QUAKE)], records, {}, sensitivity)
+    (picture,) = plot.pictures([plot.read(QUAKE)], records, None, sensitivity)
     assert [row.name for row in picture.rows] == [f"NP.1765..HN{c}" for c in "ENZ"]
     assert {row.unit for row in picture.rows} == {"m/s²"}
     assert max(float(np.nanmax(np.abs(row.values))) for row in picture.rows) > 4
@@ -61,7 +61,7 @@ def test_onset_alert_and_siren_of_the_replay_are_in_the_drawing() -> None:
 
 def test_rain_is_drawn_with_its_sum_and_levels() -> None:
     records = list(Replay(default_base()).run([STORM]))
-    (picture,) = plot.pictures([plot.read(STORM)], records, {})
+    (picture,) = plot.pictures([plot.read(STORM)], records)
     assert [row.unit for row in picture.rows] == ["rain_mm", "sum of rain, mm"]
     fallen = [float(line.split(",")[1] or 0) for line in STORM.read_text().splitlines()[1:]]
     assert float(picture.rows[1].values[-1]) == pytest.approx(sum(fallen))
@@ -75,7 +75,7 @@ def test_a_hole_is_left_blank_and_the_ratio_begins_anew_after_it(tmp_path: Path)
     start = trace.stats.starttime
     stream = obspy.Stream([trace.slice(start, start + 30), trace.slice(start + 40, start + 60)])
     stream.write(str(tmp_path / "hole.mseed"), "MSEED")
-    (picture,) = plot.pictures([plot.read(tmp_path / "hole.mseed")], [], {})
+    (picture,) = plot.pictures([plot.read(tmp_path / "hole.mseed")], [])
     (row,) = picture.rows
     assert np.isnan(row.values[3100:3900]).all()
     assert row.ratio is not None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import drivers
 from gateway.config import check
 from gateway.config.environment import PREFIX
+from gateway.drivers import registry
 
 GOOD = """\
 [station]
@@ -38,13 +38,13 @@ relay = 1
 """A sound configuration; the tests below spoil single lines of it."""
 
 
-_third_party = cache(drivers._third_party)
+_third_party = cache(registry.third_party)
 
 
 @pytest.fixture(autouse=True)
 def _installed_packages_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searching them for entry points is most of what a check costs."""
-    monkeypatch.setattr(drivers, "_third_party", _third_party)
+    monkeypatch.setattr(registry, "third_party", _third_party)
 
 
 @pytest.fixture(autouse=True)
