@@ -18,7 +18,8 @@ import pytest
 
 from gateway.cli import demo as command
 from gateway.config import check
-from gateway.detect.scale import SHIPPED, Scale, read_scale
+from gateway.detect.scale import Scale
+from gateway.detect.scale_files import SHIPPED, read_scale
 from gateway.drill import demo_station, latency
 from gateway.drill.demo import Demo, DemoError
 from gateway.drill.demo_outcome import Outcome, played

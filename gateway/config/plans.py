@@ -8,8 +8,9 @@ from typing import Any
 
 from gateway.config.faults import ConfigError, Fault, nearest, parse_key
 from gateway.config.source import Source, read
-from gateway.detect import scale as scales
-from gateway.detect.scale import Scale, ScaleError, read_scale
+from gateway.detect import scale_files as scales
+from gateway.detect.scale import Scale
+from gateway.detect.scale_files import ScaleError, read_scale
 from gateway.events import Hazard
 from gateway.plan import files
 from gateway.plan.files import PlanError, check_plan, read_patterns, read_plan

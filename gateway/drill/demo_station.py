@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import plans, profiles
-from gateway.detect import scale
+from gateway.detect import scale_files
 
 DATA = Path(__file__).parent / "data"
 QUAKE = DATA / "napa_2014_NP.1765.mseed"
@@ -100,7 +100,7 @@ def write(places: Places, broker_url: str) -> None:
     for name in ("profiles", "scales", "plans"):
         (folder / name).mkdir()
     places.profile.write_text(_profile())
-    shipped = tomllib.loads((scale.SHIPPED / "rainstorm-national.toml").read_text())
+    shipped = tomllib.loads((scale_files.SHIPPED / "rainstorm-national.toml").read_text())
     (folder / "scales" / f"{SCALE}.toml").write_text(_scale(shipped))
     plan = tomllib.loads((plans.SHIPPED / "plans" / "rainstorm.toml").read_text())
     (folder / "plans" / "rainstorm.toml").write_text(_plan(plan, shipped))

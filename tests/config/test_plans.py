@@ -8,12 +8,12 @@ import pytest
 
 from gateway.config import compile_config, shipped
 from gateway.config.plans import SHIPPED
-from gateway.detect import scale
+from gateway.detect import scale_files
 from gateway.events import Hazard
 from tests.config.conftest import GOOD
 
 EARTHQUAKE = (SHIPPED / "plans" / "earthquake.toml").read_text()
-RAINSTORM = (scale.SHIPPED / "rainstorm-national.toml").read_text()
+RAINSTORM = (scale_files.SHIPPED / "rainstorm-national.toml").read_text()
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def test_what_is_shipped_is_sound() -> None:
 
 
 def test_every_shipped_scale_reads() -> None:
-    for path in sorted(scale.SHIPPED.glob("*.toml")):
-        assert scale.read_scale(tomllib.loads(path.read_text()), path.name).name == path.stem
+    for path in sorted(scale_files.SHIPPED.glob("*.toml")):
+        assert scale_files.read_scale(tomllib.loads(path.read_text()), path.name).name == path.stem
 
 
 def test_a_plan_of_the_station_takes_the_place_of_the_shipped_one(

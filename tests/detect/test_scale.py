@@ -11,7 +11,8 @@ import pytest
 
 from gateway.core.compiled import decode
 from gateway.detect.level import index_of
-from gateway.detect.scale import SHIPPED, Measure, Scale, ScaleError, read_scale
+from gateway.detect.scale import Measure, Scale
+from gateway.detect.scale_files import SHIPPED, ScaleError, read_scale
 from gateway.events import Hazard, Level
 
 SHIPPED_FILES = sorted(SHIPPED.glob("*.toml"))
