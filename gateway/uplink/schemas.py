@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gateway import __version__
+from gateway.clock.utc import State
 from gateway.core.commands import Action
 from gateway.events import TYPE_NAMES, Status
 from gateway.uplink.messages import RETAINED, SEQUENCE_DIGITS, Kind, kind_of, schema_urn
@@ -177,9 +178,23 @@ def cloud_event_schema() -> Schema:
     }
 
 
+def _clock() -> Schema:
+    """What the core adds to an alert that it publishes."""
+    return _object(
+        {
+            "state": {"enum": [state.value for state in State]},
+            "uncertainty_s": {"type": ["number", "null"]},
+            "steps": {"type": "integer", "minimum": 0},
+        },
+        "How sure the station was of the time when it decided; absent in a replay. The uncertainty "
+        "is null where the clock was never synchronised.",
+    )
+
+
 def schemas() -> dict[str, Schema]:
     """Every schema by name, records of the vocabulary first."""
     found = {name: _record(event, name) for event, name in TYPE_NAMES.items()} | _made_here()
+    found["alert"]["properties"]["clock"] = _clock()
     return {
         name: {"$schema": DIALECT, "$id": schema_urn(name), **schema}
         for name, schema in found.items()

@@ -8,6 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from nacl.signing import SigningKey
 
+from gateway.clock import UtcClock
 from gateway.core.commands import Action, Command, sign
 from gateway.events import (
     NS,
@@ -78,6 +79,12 @@ def test_a_record_matches_its_schema_and_a_maimed_one_does_not(event: Event) -> 
         assert faults(name, {k: v for k, v in record.items() if k != key})
     assert faults(name, record | {"type": "else"})
     assert faults(name, record | {"time": 7})
+
+
+def test_an_alert_may_say_how_sure_the_station_was_of_the_time() -> None:
+    record = json.loads(json.dumps(to_record(EXAMPLES[6])))
+    assert faults("alert", record | {"clock": UtcClock().status()}) == []
+    assert faults("alert", record | {"clock": {"state": "certain"}})
 
 
 def test_the_envelope_matches_its_schema() -> None:
