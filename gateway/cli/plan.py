@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import output
-from gateway.cli.options import CONFIG, AsJson, ConfigFile
+from gateway.cli.options import CONFIG, AsJson, ConfigFile, InventoryFile, SensitivityText
 
 if TYPE_CHECKING:
     from gateway.config.faults import Fault
@@ -346,16 +346,8 @@ def attempt(
         typer.Option("--plan", metavar="FILE", help="Try this plan instead of the one in force."),
     ] = None,
     config: ConfigFile = CONFIG,
-    inventory: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="StationXML that gives sensitivities."),
-    ] = None,
-    sensitivity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COUNTS:UNIT", help="Counts per unit of all other channels, as 6e8:m/s."
-        ),
-    ] = None,
+    inventory: InventoryFile = None,
+    sensitivity: SensitivityText = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a plan would do on readings or recordings, and why. Nothing sounds.

@@ -1,0 +1,201 @@
+"""Plans from the command line: what holds, what is wrong where, what differs, what would happen."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.plans import SHIPPED
+from tests.cli.running_core import CONFIGURATION, gateway
+
+EARTHQUAKE = SHIPPED / "plans" / "earthquake.toml"
+RAIN = Path(__file__).parents[1] / "data" / "rain" / "arna_1955-10.csv"
+
+
+def plan(tmp_path: Path, *arguments: Any) -> Any:
+    """The command at a station that has a gateway.toml only if the test wrote one."""
+    words = [arguments[0], *map(str, arguments[1:])]
+    places = [] if words[0] == "diff" else ["--config", str(tmp_path / "gateway.toml")]
+    return gateway("plan", *words, *places)
+
+
+def changed(path: Path, old: str, new: str) -> Path:
+    """The shipped earthquake plan with something else in it."""
+    text = EARTHQUAKE.read_text()
+    assert old in text
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def line_of(path: Path, words: str) -> int:
+    return 1 + next(n for n, line in enumerate(path.read_text().splitlines()) if words in line)
+
+
+def test_without_a_configuration_the_shipped_plans_are_listed(tmp_path: Path) -> None:
+    done = plan(tmp_path, "list", "--json")
+    rows = {row["hazard"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert {"earthquake", "rainstorm"} <= rows.keys()
+    assert rows["earthquake"]["levels"].startswith("red: disaster")
+    assert "these are the shipped plans" in done.stderr
+
+
+def test_a_station_s_own_plan_takes_the_place_of_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(CONFIGURATION)
+    own = changed(tmp_path / "plans" / "quake.toml", 'version = "1.0.0"', 'version = "1.1.0"')
+    done = plan(tmp_path, "show", "earthquake")
+    assert done.exit_code == 0, done.output
+    assert "version 1.1.0" in done.stdout
+    assert str(own) in done.stdout
+    assert "when  intensity >= 7" in done.stdout
+    assert "siren disaster (120 s) on all" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("hazard", "code", "said"),
+    [("avalanche", 2, "there are earthquake"), ("fire", 1, "no plan for fire")],
+)
+def test_a_plan_that_there_is_not(tmp_path: Path, hazard: str, code: int, said: str) -> None:
+    done = plan(tmp_path, "show", hazard)
+    assert done.exit_code == code
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "said"),
+    [
+        ("intensity >= 6", "intensty >= 6", "intensty", "unknown quantity 'intensty'; there are"),
+        ("hold_s = 60", "hold_s = -1", "hold_s", "end.hold_s: is -1; expected 0 to 86400 seconds"),
+        ('siren = "attention"', 'siren = "yodel"', "yodel", "no pattern 'yodel'; there are"),
+        ("2027-11-01", "2020-11-01", "2020-11", "2020-11-01 is past; expected a revised plan"),
+        ("[end]", "[end", "[end", "expected TOML"),
+    ],
+)
+def test_each_fault_has_its_file_line_and_what_would_be_right(
+    tmp_path: Path, old: str, new: str, at: str, said: str
+) -> None:
+    path = changed(tmp_path / "quake.toml", old, new)
+    done = plan(tmp_path, "check", path)
+    fault = done.stdout.splitlines()[0]
+    assert fault.startswith(f"{path}:{line_of(path, at)}: ")
+    assert said in fault
+    assert done.exit_code == (0 if ": warning: " in fault else 1)
+
+
+def test_sound_plans_check_out(tmp_path: Path) -> None:
+    for arguments in ([SHIPPED / "plans"], [EARTHQUAKE, SHIPPED / "patterns.toml"]):
+        done = plan(tmp_path, "check", *arguments)
+        assert done.exit_code == 0, done.output
+        assert done.stdout.endswith("looked at; 0 errors, 0 warnings\n")
+
+
+def test_two_plans_for_one_hazard_in_a_folder_are_a_fault(tmp_path: Path) -> None:
+    first = changed(tmp_path / "plans" / "a.toml", "2027", "2028")
+    changed(tmp_path / "plans" / "b.toml", "2027", "2028")
+    done = plan(tmp_path, "check", tmp_path / "plans")
+    assert done.exit_code == 1
+    assert f"expected one plan a hazard, {first} is another" in done.stdout
+
+
+def test_patterns_beside_a_plan_are_known_to_it(tmp_path: Path) -> None:
+    path = changed(tmp_path / "quake.toml", '"attention"', '"long"')
+    (tmp_path / "patterns.toml").write_text("[pattern.long]\nsteps = [20]\n")
+    assert plan(tmp_path, "check", path).exit_code == 0
+
+
+def test_sirens_are_looked_for_where_a_configuration_says_which_there_are(tmp_path: Path) -> None:
+    path = changed(
+        tmp_path / "quake.toml", 'siren = "attention"', 'siren = "attention"\nsirens = ["roof"]'
+    )
+    assert plan(tmp_path, "check", path).exit_code == 0
+    (tmp_path / "gateway.toml").write_text(CONFIGURATION)
+    done = plan(tmp_path, "check", path)
+    assert done.exit_code == 1
+    assert "no siren 'roof'; there are main" in done.stdout
+
+
+def test_the_same_plan_in_another_layout_does_not_differ(tmp_path: Path) -> None:
+    other = changed(tmp_path / "b.toml", "\n[level.red]", "\n\n# the highest\n[level.red]")
+    assert plan(tmp_path, "diff", EARTHQUAKE, other).stdout == "the same plan\n"
+
+
+def test_what_differs_is_said_level_by_level(tmp_path: Path) -> None:
+    other = changed(tmp_path / "b.toml", '"intensity >= 6"', '"intensity >= 6.5"')
+    other.write_text(other.read_text().replace("hold_s = 60", "hold_s = 90"))
+    done = plan(tmp_path, "diff", EARTHQUAKE, other)
+    assert done.stdout.splitlines() == [
+        "plan hold_s",
+        "  - 60.0",
+        "  + 90.0",
+        "level orange when",
+        "  - intensity >= 6",
+        "  + intensity >= 6.5",
+    ]
+
+
+def test_a_faulty_plan_is_not_compared(tmp_path: Path) -> None:
+    done = plan(tmp_path, "diff", EARTHQUAKE, changed(tmp_path / "b.toml", "hold_s", "hold"))
+    assert done.exit_code == 1
+    assert "end.hold: unknown key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hazard", "readings", "level", "siren"),
+    [
+        ("earthquake", ["intensity=7"], "red", "disaster"),
+        ("earthquake", ["predicted_intensity=9", "pd_cm=0.6", "tau_c_s=1.2"], "red", "disaster"),
+        ("earthquake", ["predicted_intensity=9", "pd_cm=0.6"], "yellow", "attention"),
+        ("earthquake", ["intensity=3.4"], "blue", ""),
+        ("earthquake", ["intensity=2.9"], "none", ""),
+        ("rainstorm", ["scale=orange", "value=51"], "orange", "attention"),
+    ],
+)
+def test_what_a_plan_would_make_of_readings(
+    tmp_path: Path, hazard: str, readings: list[str], level: str, siren: str
+) -> None:
+    found = json.loads(plan(tmp_path, "try", hazard, *readings, "--json").stdout)
+    assert (found["level"], found["siren"]) == (level, siren)
+    held = [c for c in found["conditions"] if c["holds"]]
+    assert found["reason"] == (held[0]["when"] if held else "")
+
+
+def test_why_is_said_with_every_condition(tmp_path: Path) -> None:
+    done = plan(tmp_path, "try", "earthquake", "intensity=5.2")
+    assert "yellow holds  intensity >= 5" in done.stdout
+    assert "orange no     intensity >= 6" in done.stdout
+    assert "yellow, because intensity >= 5; siren: attention (15 s) on all" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["intensty=5"], "no quantity 'intensty'; there are"),
+        (["intensity=strong"], "expected intensity= and a number"),
+        (["intensity=5", EARTHQUAKE], "give one or the other"),
+    ],
+)
+def test_readings_that_make_no_sense(tmp_path: Path, arguments: list[Any], said: str) -> None:
+    done = plan(tmp_path, "try", "earthquake", *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_recording_is_tried_on_a_plan_that_is_not_yet_in_force(tmp_path: Path) -> None:
+    recording = tmp_path / "storm.csv"
+    recording.write_text(RAIN.read_text().replace("1955-", "2015-"))
+    text = (SHIPPED / "plans" / "rainstorm.toml").read_text()
+    new = tmp_path / "rain.toml"
+    new.write_text(text.replace('["scale >= blue"]', '["scale >= blue"]\nsiren = "attention"'))
+    for arguments, siren in (([], False), (["--plan", new], True)):
+        done = plan(tmp_path, "try", "rainstorm", recording, *arguments)
+        assert done.exit_code == 0, done.output
+        assert "2015-10-07T22:15:00.000000Z  alert  blue, because scale >= blue" in done.stdout
+        assert "1 alerts by rainstorm 1.0.0" in done.stdout
+        assert ("siren  virtual on attention" in done.stdout) is siren
+
+
+def test_an_unreadable_recording_is_a_fault(tmp_path: Path) -> None:
+    done = plan(tmp_path, "try", "rainstorm", tmp_path / "none.csv")
+    assert done.exit_code == 1
+    assert "none.csv" in done.stderr
