@@ -464,6 +464,7 @@ class Core:
     def _collect(self, group: _Sirens, t: int) -> None:
         for arbiter in group.arbiters.values():
             for command in arbiter.commands():
+                self._reported[command.siren] = None  # what it said before is no answer to this
                 if command.on:
                     group.driver.sound(command.siren, command.until_ns, t)
                 else:
@@ -553,11 +554,11 @@ class Core:
         self._collect_all(t)
 
     def loud(self) -> list[str]:
-        """Sirens that are to sound, or that do not say that they are silent."""
+        """Sirens that are to sound, or that have not said that they are silent again."""
         return [
             name
             for name, arbiter in self._arbiters.items()
-            if arbiter.on or self._reported.get(name) is True
+            if arbiter.on or self._reported.get(name, False) is not False
         ]
 
     def cancel(self, alert_id: str, t: int, reason: str) -> bool:

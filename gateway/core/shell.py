@@ -131,7 +131,11 @@ class Shell:
         found = self._journal.recovered
         same_boot = found.previous_boot_id == boot_id()
         state = dict(found.state or {})
-        self._ledger = Ledger(state.get("ledger"))
+        try:
+            self._ledger = Ledger(state.get("ledger"))
+        except (TypeError, ValueError, AttributeError) as error:
+            detail = f"counters of earlier commands can't be read, counting anew: {error!r}"
+            self._core.note("commands", "state", self._t, detail, wrong=True)
         if found.deaths_within(DEATHS_WITHIN_NS) >= MAX_DEATHS:
             state = {}
             detail = f"{MAX_DEATHS} deaths within {DEATHS_WITHIN_NS // NS} s; alert state dropped"
