@@ -23,7 +23,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parent.parent
 UNITS = ("gateway-apply", "gateway-core", "gateway-uplink")
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine"
@@ -59,6 +59,22 @@ def test_a_unit_is_hardly_exposed(unit: str, tenths: int, unit_files: Path) -> N
     assert found.returncode == 0, found.stdout
 
 
+@needs_systemd
+def test_the_installer_says_what_it_would_do_and_does_nothing() -> None:
+    command = [str(CHECKOUT / "tools/install"), "--dry-run"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "older than 3.11" in found.stderr:
+        pytest.skip(found.stderr)
+    assert found.returncode == 0, found.stderr
+    assert "systemctl --quiet enable gateway-apply.service gateway-core.service" in found.stdout
+
+
+def test_the_installer_takes_no_other_argument() -> None:
+    command = [str(CHECKOUT / "tools/install"), "--force"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+
+
 # --- a booted systemd -----------------------------------------------------------------------------
 
 CONFIG = """\
@@ -73,6 +89,7 @@ name = "main"
 profile = "lcus-usb-relay"
 port = "/run/devices/main"
 relay = 1
+options = { feedback = true }
 
 [uplink.mqtt]
 url = "mqtt://127.0.0.1:1"
@@ -86,7 +103,7 @@ RuntimeDirectory=devices
 RuntimeDirectoryMode=0755
 Environment=HOME=/run/devices PYTHONDONTWRITEBYTECODE=1
 ExecStart=/opt/gateway/bin/python -m gateway.cli simulate lcus-usb-relay \
---link /run/devices/main --log /run/devices/main.log
+--link /run/devices/main --log /run/devices/main.log --option feedback=true
 """
 
 TARGET = """\
@@ -305,12 +322,21 @@ def test_only_the_core_is_real_time(sandbox: Sandbox) -> None:
     assert "SCHED_OTHER" in policies[child]
 
 
-def test_the_uplink_cannot_ask_at_the_core_s_control_socket(sandbox: Sandbox) -> None:
+def test_who_breaks_into_the_uplink_has_no_power_over_the_core(sandbox: Sandbox) -> None:
     _until(lambda: sandbox.ask(do="status"), "the core runs")
-    found = sandbox.run("stat", "--format=%U %G %a", "/run/gateway/control.sock")
-    assert found == "gateway gateway-admin 660"
-    identity = sandbox.run("id", "--groups", "--name", "gateway-uplink")
-    assert identity == "gateway"
+    core = sandbox.property("gateway-core.service", "MainPID")
+    uplink = sandbox.property("gateway-uplink.service", "User")
+    as_uplink = ["setpriv", f"--reuid={uplink}", "--regid=gateway", "--clear-groups"]
+    sandbox.run(*as_uplink, "test", "-w", "/run/gateway/feed.sock")
+    for forbidden in (
+        ["test", "-w", "/run/gateway/control.sock"],
+        ["test", "-w", "/var/lib/gateway/compiled"],
+        ["test", "-w", "/var/lib/gateway/compiled/current.json"],
+        ["test", "-w", "/var/lib/gateway/core"],
+        ["kill", "-0", core],
+    ):
+        with pytest.raises(AssertionError):
+            sandbox.run(*as_uplink, *forbidden)
 
 
 def test_a_killed_core_leaves_no_siren_sounding_and_is_back(sandbox: Sandbox) -> None:
@@ -319,6 +345,23 @@ def test_a_killed_core_leaves_no_siren_sounding_and_is_back(sandbox: Sandbox) ->
     killed = sandbox.signal("gateway-core.service", signal.SIGKILL)
     _until(lambda: sandbox.relay()[before:][:1] == [False], "ExecStopPost silences the siren")
     _until(lambda: sandbox.property("gateway-core.service", "MainPID") not in {"0", killed}, "back")
+    _until(lambda: sandbox.ask(do="status"), "the new core answers")
+
+
+def test_what_the_core_had_still_to_write_outlives_it(sandbox: Sandbox) -> None:
+    _until(lambda: sandbox.ask(do="status"), "the core runs")
+    core = sandbox.property("gateway-core.service", "MainPID")
+    journal = sandbox.run("pgrep", "--parent", core)
+    sandbox.run("kill", "-STOP", journal)
+    sandbox.sound()
+    alert = sandbox.ask(do="status")["sirens"]["main"]["alert"]
+    stored = ["grep", "--recursive", "--files-with-matches", "--text", alert]
+    assert not sandbox.run(*stored, "/var/lib/gateway/core", check=False)
+    before = len(sandbox.relay())
+    sandbox.signal("gateway-core.service", signal.SIGKILL)
+    _until(lambda: sandbox.relay()[before:][:1] == [False], "ExecStopPost silences the siren")
+    sandbox.run("kill", "-CONT", journal)
+    _until(lambda: sandbox.run(*stored, "/var/lib/gateway/core", check=False), "it is written")
     _until(lambda: sandbox.ask(do="status"), "the new core answers")
 
 
