@@ -101,10 +101,10 @@ def spawned(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def uplink(directory: Path, broker: Broker) -> Iterator[subprocess.Popen[bytes]]:
+def uplink(directory: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
     """The uplink as systemd starts it."""
     config = directory / "uplink.json"
-    config.write_text(write(UplinkConfig("b1", "bench", MqttConfig(urls=(broker.url,)))))
+    config.write_text(write(UplinkConfig("b1", "bench", MqttConfig(urls=(url,)))))
     paths = ["--config", config, "--state", directory / "state", "--run", directory]
     with spawned("gateway.uplink", *map(str, paths)) as process:
         yield process
@@ -133,7 +133,7 @@ def run(quick: bool) -> list[Result]:
             "none",
         )
         size = len(cloud_event("/eew/bench/b1", "run1-1", 1, to_record(alert(1))))
-        with spawned(*watch), uplink(directory, broker):
+        with spawned(*watch), uplink(directory, broker.url):
             core.publish(alert(0))
             until(lambda: acknowledged, core, "the first alert")
             for number in range(rounds):

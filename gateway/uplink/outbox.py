@@ -45,6 +45,8 @@ RESEND_MAX_NS = 600 * NS
 RESEND_BULK_NS = 60 * NS
 STORE_WITHIN_NS = {True: 0, False: NS // 2}
 STORE_BULK_WITHIN_NS = 5 * NS
+FORGET_AT_ONCE = 200
+"""Acknowledged messages that are forgotten without waiting, lest it takes long at once."""
 RETRY_DISK_NS = 5 * NS
 HOUSEKEEPING_NS = 60 * NS
 RESERVE = 1_000_000
@@ -238,7 +240,7 @@ class Outbox:
                 lane.progress()
             if self._fresh.pop(sequence, None) is None:
                 self._done.add(identity)
-                self._commit_by(t + NS)
+                self._commit_by(t + (NS if len(self._done) < FORGET_AT_ONCE else 0))
         return known
 
     def send_again(self) -> None:

@@ -68,20 +68,26 @@ class Consumer(Protocol):
 class BulkWindow:
     """How many telemetry messages may be on their way: fewer as soon as a queue builds up.
 
-    The quickest acknowledgement of late is what the way takes without a queue; one that takes
-    twice as long has waited behind others, and so would an alert.
+    The quickest acknowledgement of the last minutes is what the way takes without a queue; one that
+    takes half as long again has waited behind others, and so would an alert.
     """
 
-    SLACK_NS = 20_000_000
+    SLACK_NS = 1_000_000
+    REMEMBERED_NS = 60 * NS
 
     def __init__(self) -> None:
         self._size = BULK_WINDOW[0]
-        self._quickest_ns = NS
+        self._quickest_ns = self._quickest_before_ns = FAREWELL_NS
+        self._since = 0
 
-    def acknowledged(self, took_ns: int) -> None:
-        """A telemetry message was acknowledged after this time."""
-        self._quickest_ns = min(self._quickest_ns + self._quickest_ns // 200, took_ns)
-        if took_ns > 2 * self._quickest_ns + self.SLACK_NS:
+    def acknowledged(self, took_ns: int, t: int) -> None:
+        """A telemetry message was acknowledged at ``t`` after this time."""
+        if t - self._since > self.REMEMBERED_NS:
+            self._quickest_before_ns, self._quickest_ns = self._quickest_ns, took_ns
+            self._since = t
+        self._quickest_ns = min(self._quickest_ns, took_ns)
+        quickest_ns = min(self._quickest_ns, self._quickest_before_ns)
+        if took_ns > 3 * quickest_ns // 2 + self.SLACK_NS:
             self._size = max(BULK_WINDOW[0], self._size / 2)
         else:
             self._size = min(BULK_WINDOW[1], self._size + 1 / self._size)
@@ -326,7 +332,7 @@ class Uplink:
             self._tell(self._health.incident("uplink", "refused", t, detail), t)
             return
         if message.kind.bulk:
-            self._bulk.acknowledged(t - sent_t)
+            self._bulk.acknowledged(t - sent_t, t)
         if message.kind.bulk or self._mqtt.acknowledgement == "broker":
             self.outbox.acknowledged([message.id], t)
 
@@ -350,7 +356,10 @@ class Uplink:
             self.outbox.send_again()
 
     def _command(self, received: Received, t: int) -> None:
-        """Verify a command and hand it on; what is not signed by the hub gets no answer."""
+        """Verify a command and hand it on; what is not signed by the hub gets no answer.
+
+        Where this process is not sure of the time, the core judges that: it may have it by GPS.
+        """
         if received.retained:
             found: commands.Command | Refusal = Refusal(
                 commands.Reason.retained, "a retained command may be of any age; publish it anew"
@@ -363,7 +372,7 @@ class Uplink:
                 station=self._station.id,
                 groups=(*self._config.groups, self._station.city),
             )
-        if isinstance(found, Refusal):
+        if isinstance(found, Refusal) and found.reason is not commands.Reason.clock_unsure:
             detail = f"{found.reason}: {found.detail}"
             self._tell(self._health.incident("uplink", "command_refused", t, detail), t)
             if found.id:

@@ -208,15 +208,15 @@ def test_a_damaged_outbox_makes_the_core_tell_everything_again(city: City) -> No
 
 def test_telemetry_leaves_room_as_soon_as_a_queue_builds_up() -> None:
     window = BulkWindow()
-    for _ in range(200):
-        window.acknowledged(NS // 100)
+    for n in range(200):
+        window.acknowledged(NS // 100, n * NS // 10)
     assert window.size > 10
-    for _ in range(6):
-        window.acknowledged(NS)
+    for n in range(6):
+        window.acknowledged(NS // 50, 20 * NS + n)
     assert window.size == 1
-    for _ in range(3000):
-        window.acknowledged(NS)
-    assert window.size > 1, "a link that is slow by nature is used all the same"
+    for n in range(300):
+        window.acknowledged(NS // 50, (21 + n) * NS)
+    assert window.size > 10, "a link that has become slower by nature is used all the same"
 
 
 def test_alerts_pass_telemetry_that_floods_the_link(city: City) -> None:
