@@ -20,7 +20,17 @@ import pytest
 from gateway.events import NS
 from gateway.hub.broker import Broker, find_program, free_port
 from gateway.uplink.config import MqttConfig
-from gateway.uplink.mqtt import Connection, Down, Happening, Received, State, Subscribed, Up, Will
+from gateway.uplink.mqtt import (
+    Connection,
+    Down,
+    Happening,
+    Published,
+    Received,
+    State,
+    Subscribed,
+    Up,
+    Will,
+)
 from gateway.uplink.service import now
 from tests.uplink.city import PATIENCE_S, City, alert
 
@@ -271,7 +281,7 @@ def secure_broker(certificates: Path) -> Iterator[Broker]:
     access = certificates / "access"
     access.write_text(
         "user hub\ntopic readwrite eew/#\n"
-        "pattern write eew/v1/demo/%u/#\n"
+        "pattern write eew/v1/demo/%u/+\n"
         "pattern read eew/v1/demo/%u/hub/#\n"
     )
     secure = (
@@ -303,6 +313,19 @@ def test_a_station_with_a_certificate_delivers_over_tls(
     city.until(lambda: city.uplink is not None and city.uplink._connection is not None
                and city.uplink._connection.state is State.up and city.uplink.quiet)  # fmt: skip
     assert city.waiting() >= 100
+
+
+def test_a_station_speaks_for_itself_alone_and_commands_nobody(
+    secure_broker: Broker, certificates: Path, line: Callable[..., Line]
+) -> None:
+    it = line(secured(secure_broker, certificates))
+    it.connection._will = None  # the access list would refuse a will on a topic of no station
+    it.until(lambda: it.of(Up))
+    for topic in ("cn-demo-001/alert", "cn-demo-002/alert", "cn-demo-001/hub/command"):
+        it.connection.publish(f"eew/v1/demo/{topic}", b"x", now())
+    it.until_seen(Published, 3)
+    refused = {p.mid: bool(p.refused) for p in it.of(Published) if isinstance(p, Published)}
+    assert [refused[mid] for mid in sorted(refused)] == [False, True, True]
 
 
 @pytest.mark.parametrize(
