@@ -54,9 +54,12 @@ class FakeCore:
         self.feed.register(self._selector)
 
     def publish(self, *events: Event) -> None:
-        for event in events:
-            self.records.append(json_line(to_record(event)))
-            self.feed.publish(len(self.records), self.records[-1])
+        self.publish_lines([json_line(to_record(event)) for event in events])
+
+    def publish_lines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            self.records.append(line)
+            self.feed.publish(len(self.records), line)
 
     def data(self, item: dict[str, Any]) -> None:
         self.feed.data(json_line(item))
