@@ -23,6 +23,7 @@ REST_S = 10.0
 """A silence of this length ends a stretch of activity."""
 
 _HOUR = 3600 * NS
+_LONG_AGO = -(2**63)
 _STATUS_RANK = {Status.actual: 2, Status.exercise: 1, Status.test: 0}
 
 
@@ -79,8 +80,8 @@ class Arbiter:
         self._on_until = 0
         self._sound: deque[tuple[int, int]] = deque()
         self._active_since: int | None = None
-        self._active_until = 0
-        self._rest_until = 0
+        self._active_until = _LONG_AGO
+        self._rest_until = _LONG_AGO
         self._muted = ""
         self._next: int | None = None
         self._commands: list[SirenCommand] = []

@@ -518,12 +518,19 @@ class Core:
         """Sound a pattern by order. An empty ``sirens`` means all.
 
         Raises:
-            ValueError: an unknown siren or pattern.
+            ValueError: an unknown siren or pattern, or an air-raid signal that no plan of this
+                site is authorised to give.
         """
-        known = {pattern.name for pattern in self.config.patterns}
+        known = {pattern.name: pattern for pattern in self.config.patterns}
         if request.pattern not in known:
             raise ValueError(
                 f"no pattern {request.pattern!r}; there are {', '.join(sorted(known))}"
+            )
+        authorised = any(plan.civil_defence_reference for plan in self.config.plans)
+        if known[request.pattern].civil_defence and not authorised:
+            raise ValueError(
+                f"{request.pattern!r} is an air-raid signal; no plan here has "
+                "civil_defence_authorised = true with its reference"
             )
         for arbiter in self._chosen(sirens):
             arbiter.request(request, t)
@@ -617,9 +624,9 @@ class Core:
     def arming(self) -> Arming:
         return self._arming
 
-    def status(self) -> dict[str, Any]:
-        """What `gateway status` shows, as plain JSON types."""
-        t = self._t
+    def status(self, now: int | None = None) -> dict[str, Any]:
+        """What `gateway status` shows, as plain JSON types; as of the last input if not told."""
+        t = self._t if now is None else max(now, self._t)
         return {
             "station": self.config.station.id,
             "arming": self._arming.state(t),
@@ -648,9 +655,9 @@ class Core:
             "totals": self._health.totals(),
         }
 
-    def state(self) -> dict[str, Any]:
-        """What must survive this process, as plain JSON types."""
-        t, offset = self._t, self._utc_offset_ns
+    def state(self, now: int | None = None) -> dict[str, Any]:
+        """What must survive this process, as plain JSON types; as of the last input if not told."""
+        t, offset = self._t if now is None else max(now, self._t), self._utc_offset_ns
         return {
             "t": t,
             "arming": self._arming.state(t),

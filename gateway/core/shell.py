@@ -205,8 +205,9 @@ class Shell:
         timeout = min(longest_ns, max(0, self._next_deadline() - boottime_ns())) / NS
         ready = self._selector.select(timeout)
         self._t = boottime_ns()
-        for key, mask in ready:
-            key.data(mask)
+        ports = {fd for fd, _ in self._watched.values()}
+        for key, mask in sorted(ready, key=lambda item: item[0].fd not in ports):
+            key.data(mask)  # devices first: what a client asks can wait, a siren can't
         if (due := self._core.next_deadline()) is not None and due <= self._t:
             self._core.tick(self._t)
             self._write()
@@ -301,7 +302,9 @@ class Shell:
             log.info(record["type"], extra={"record": record})
 
     def _save_state(self) -> None:
-        self._journal.save_state({"core": self._core.state(), "ledger": self._ledger.state()})
+        self._journal.save_state(
+            {"core": self._core.state(self._t), "ledger": self._ledger.state()}
+        )
         self._state_due = self._t + STATE_EVERY_NS
 
     # -- housekeeping ----------------------------------------------------------------------------
@@ -471,6 +474,8 @@ class Shell:
                 self._core.siren_on(
                     Request(request_id, status, None, Level.none, pattern, t), sirens, t
                 )
+                self._write()
+                return {"ok": True, "id": request_id}
             case "cancel":
                 if not self._core.cancel(str(request.get("alert", "")), t, f"by {by}"):
                     raise ValueError(f"no alert {request.get('alert')!r} is active")
@@ -483,7 +488,7 @@ class Shell:
         return {
             "run_id": self._run_id,
             "seq": self._seq,
-            **self._core.status(),
+            **self._core.status(self._t),
             "clock": self._utc.status(),
             "ports": {path: port.status() for path, port in self._lines.items()},
         }

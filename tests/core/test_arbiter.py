@@ -168,3 +168,10 @@ def test_neighbouring_steps_of_a_kind_are_one_edge() -> None:
     assert edge(pattern, 2 * NS) == (True, 5 * NS)
     assert edge(pattern, 7 * NS) == (True, 8 * NS)
     assert edge(pattern, 8 * NS)[0] is False
+
+
+def test_a_recording_from_before_1970_sounds_as_any_other() -> None:
+    subject = arbiter()
+    began_s = -1e9
+    subject.request(request(began_s=began_s), round(began_s * NS))
+    assert subject.commands()[-1].on
