@@ -216,7 +216,7 @@ def _priority(pid: int | None) -> Finding:
     """Real-time scheduling: of the running core, else whether this user could have it."""
     part = "priority"
     if pid:
-        if os.sched_getscheduler(pid) in (os.SCHED_RR, os.SCHED_FIFO):
+        if os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK in (os.SCHED_RR, os.SCHED_FIFO):
             return Finding(
                 part, "ok", f"real-time, priority {os.sched_getparam(pid).sched_priority}"
             )

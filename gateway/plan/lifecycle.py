@@ -98,6 +98,7 @@ class Lifecycle:
         self._plans = {plan.hazard: plan for plan in plans}
         self.active: dict[Hazard, Active] = {}
         self._ended: dict[Hazard, int] = {}
+        self._cancelled_shaking: int | None = None
 
     def plan(self, hazard: Hazard) -> Plan | None:
         return self._plans.get(hazard)
@@ -121,9 +122,9 @@ class Lifecycle:
     def shaking(
         self, motion: GroundMotion, votes: int, status: Status, utc_offset_ns: int
     ) -> list[Alert]:
-        """Confirmed shaking of this site."""
+        """Confirmed shaking of this site. One that an order has cancelled stays cancelled."""
         plan = self._plans.get(Hazard.earthquake)
-        if plan is None:
+        if plan is None or motion.since_ns == self._cancelled_shaking:
             return []
         inputs = shaking_inputs(motion, votes)
         found = plan.match(inputs)
@@ -189,6 +190,8 @@ class Lifecycle:
         """End an alert on command."""
         for current in list(self.active.values()):
             if current.id == alert_id:
+                if current.shaking_since is not None:
+                    self._cancelled_shaking = current.shaking_since
                 return [self._end(current, t, Phase.cancel, reason)]
         return []
 

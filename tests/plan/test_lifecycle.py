@@ -158,6 +158,8 @@ def test_an_order_cancels_an_alert_by_its_id() -> None:
     assert subject.cancel("another", 2 * NS, "by key hub") == []
     assert steps(subject.cancel(alert.id, 2 * NS, "by key hub")) == [(Phase.cancel, Level.none)]
     assert subject.active == {}
+    assert shake(subject, 7.0, 3) == []
+    assert steps(shake(subject, 5.0, 9, since_s=8)) == [(Phase.alert, Level.yellow)]
 
 
 def test_a_restart_in_the_same_boot_goes_on() -> None:
