@@ -38,12 +38,13 @@ from base64 import b64decode, b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from typing import TYPE_CHECKING, Any
 
 from gateway.events import NS, Status, iso, parse_iso
+
+if TYPE_CHECKING:
+    # At run time only where keys are configured: it is a third of the core's start.
+    from nacl.signing import SigningKey, VerifyKey
 
 MAX_ENVELOPE_BYTES = 4096
 MAX_CLOCK_UNCERTAINTY_NS = 5 * NS
@@ -128,7 +129,7 @@ class Refusal:
     action: str = ""
 
 
-def sign(command: Command, key: SigningKey) -> bytes:
+def sign(command: Command, key: "SigningKey") -> bytes:
     """The envelope of a command, for the hub and for tests.
 
     Raises:
@@ -160,12 +161,16 @@ def sign(command: Command, key: SigningKey) -> bytes:
     return text
 
 
-def read_keys(hexadecimal: Mapping[str, str]) -> dict[str, VerifyKey]:
+def read_keys(hexadecimal: Mapping[str, str]) -> dict[str, "VerifyKey"]:
     """Public keys from their 64 hexadecimal digits.
 
     Raises:
         ValueError: one is not 32 bytes in hexadecimal; says which.
     """
+    if not hexadecimal:
+        return {}
+    from nacl.signing import VerifyKey  # noqa: PLC0415  see the top
+
     keys = {}
     for name, text in hexadecimal.items():
         try:
@@ -243,7 +248,7 @@ def _command(payload: bytes) -> Command:
 
 def verify(
     envelope: bytes | Mapping[str, Any],
-    keys: Mapping[str, VerifyKey],
+    keys: Mapping[str, "VerifyKey"],
     *,
     clock: Clock,
     station: str,
@@ -260,16 +265,25 @@ def verify(
         name, payload, signature = _text(found, "key"), *_both(found)
         if name not in keys:
             return Refusal(Reason.unknown_key, f"no key {name!r} under [commands.keys]")
-        keys[name].verify(payload, signature)
+        if not _signed(keys[name], payload, signature):
+            return Refusal(Reason.bad_signature, f"not signed by key {name!r}")
         command = _command(payload)
-    except BadSignatureError:
-        return Refusal(Reason.bad_signature, f"not signed by key {name!r}")
     except (ValueError, TypeError, RecursionError) as error:
         return Refusal(Reason.malformed, str(error))
     if command.key != name:
         detail = f"payload names key {command.key!r}, envelope {name!r}"
         return Refusal(Reason.malformed, detail, command.id, command.action)
     return _refused(command, clock, station, groups) or command
+
+
+def _signed(key: "VerifyKey", payload: bytes, signature: bytes) -> bool:
+    from nacl.exceptions import BadSignatureError  # noqa: PLC0415  loaded with the keys
+
+    try:
+        key.verify(payload, signature)
+    except BadSignatureError:
+        return False
+    return True
 
 
 def _both(found: Mapping[str, Any]) -> tuple[bytes, bytes]:
