@@ -79,6 +79,7 @@ class Arbiter:
         self._on_since: int | None = None
         self._on_until = 0
         self._sound: deque[tuple[int, int]] = deque()
+        self._sounded = 0
         self._active_since: int | None = None
         self._active_until = _LONG_AGO
         self._rest_until = _LONG_AGO
@@ -192,6 +193,7 @@ class Arbiter:
                 self._commands.append(SirenCommand(self._siren, on=True, until_ns=until))
         elif self._on_since is not None:
             self._sound.append((self._on_since, t))
+            self._sounded += t - self._on_since
             self._on_since, self._on_until = None, 0
             self._commands.append(SirenCommand(self._siren, on=False))
 
@@ -242,9 +244,13 @@ class Arbiter:
         return request.began_ns + round(self._patterns[request.pattern].length_s * NS)
 
     def _sound_of_last_hour(self, t: int) -> int:
-        while self._sound and self._sound[0][1] <= t - _HOUR:
-            self._sound.popleft()
-        total = sum(end - max(start, t - _HOUR) for start, end in self._sound)
+        since = t - _HOUR
+        while self._sound and self._sound[0][1] <= since:
+            start, end = self._sound.popleft()
+            self._sounded -= end - start
+        total = self._sounded
+        if self._sound and self._sound[0][0] < since:
+            total -= since - self._sound[0][0]
         return total + (t - self._on_since if self._on_since is not None else 0)
 
     # -- what comes out --------------------------------------------------------------------------
@@ -303,6 +309,7 @@ class Arbiter:
         """
         self._silenced = {a: Level[name] for a, name in state["silenced"].items()}
         self._sound = deque((int(start), int(end)) for start, end in state["sound"])
+        self._sounded = sum(end - start for start, end in self._sound)
         self._active_since = state["active_since"]
         self._active_until = state["active_until"]
         self._rest_until = state["rest_until"]

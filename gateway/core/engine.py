@@ -602,7 +602,10 @@ class Core:
     def published(self) -> list[tuple[Event, int]]:
         """Events with the UTC offset that held when they were decided, each given once."""
         drained, self._published = self._published, []
-        return drained
+        return [
+            (self._lifecycle.worded(event) if isinstance(event, Alert) else event, offset_ns)
+            for event, offset_ns in drained
+        ]
 
     def data(self) -> list[Packet | Reading]:
         """Packets and readings that came in, each given once."""

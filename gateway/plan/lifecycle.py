@@ -13,7 +13,7 @@ deciding sample or reading.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.events import (
@@ -116,6 +116,17 @@ class Lifecycle:
         ):
             return None
         return rule
+
+    def worded(self, alert: Alert) -> Alert:
+        """The alert with its texts, for people; made after the sirens have been told."""
+        rule = self._plans[alert.hazard].rule(alert.level)
+        zh, en = (rule.text_zh, rule.text_en) if rule else (_ENDED["zh"], _ENDED["en"])
+        return replace(
+            alert,
+            text_zh=self._text("zh", zh, alert),
+            text_en=self._text("en", en, alert),
+            inputs={k: round(v, 4) if isinstance(v, float) else v for k, v in alert.inputs.items()},
+        )
 
     # -- inputs ----------------------------------------------------------------------------------
 
@@ -292,7 +303,7 @@ class Lifecycle:
         t: int,
         inputs: dict[str, float | str | None],
     ) -> Alert:
-        basis = "predicted" if clause.predicted else "observed"
+        inputs["basis"] = "predicted" if clause.predicted else "observed"
         return Alert(
             id=current.id,
             station=self._station,
@@ -302,10 +313,8 @@ class Lifecycle:
             status=current.status,
             time_ns=t,
             reason=str(clause),
-            text_zh=self._text("zh", rule.text_zh, current, {**inputs, "basis": basis}),
-            text_en=self._text("en", rule.text_en, current, {**inputs, "basis": basis}),
             plan=self._plan_name(current.hazard),
-            inputs={k: round(v, 4) if isinstance(v, float) else v for k, v in inputs.items()},
+            inputs=inputs,
         )
 
     def _end(self, current: Active, t: int, phase: Phase, reason: str) -> Alert:
@@ -320,27 +329,19 @@ class Lifecycle:
             status=current.status,
             time_ns=t,
             reason=reason,
-            text_zh=self._text("zh", _ENDED["zh"], current, {}),
-            text_en=self._text("en", _ENDED["en"], current, {}),
             plan=self._plan_name(current.hazard),
         )
 
     def _plan_name(self, hazard: Hazard) -> str:
         return f"{hazard} {self._plans[hazard].version}"
 
-    def _text(
-        self,
-        language: str,
-        form: str,
-        current: Active,
-        inputs: Mapping[str, float | str | None],
-    ) -> str:
-        words = _Dashes({k: _word(v) for k, v in inputs.items() if v is not None})
+    def _text(self, language: str, form: str, alert: Alert) -> str:
+        words = _Dashes({k: _word(v) for k, v in alert.inputs.items() if v is not None})
         words["station"] = self._name
-        words["level"] = _LEVEL[current.level][language]
+        words["level"] = _LEVEL[alert.level][language]
         if basis := _BASIS.get(words["basis"]):
             words["basis"] = basis[language]
-        return _MARK[current.status][language] + form.format_map(words)
+        return _MARK[alert.status][language] + form.format_map(words)
 
 
 class _Dashes(dict[str, str]):

@@ -49,14 +49,14 @@ def shake(
         time_ns=round(at_s * NS),
         since_ns=round(since_s * NS),
     )
-    return subject.shaking(motion, 1, status, 0)
+    return [subject.worded(alert) for alert in subject.shaking(motion, 1, status, 0)]
 
 
 def rain(subject: Lifecycle, level: Level, at_s: float, sensor: str = "rain1") -> list[Alert]:
     change = LevelChange(
         sensor, Hazard.rainstorm, level, round(at_s * NS), 50.4, "mm", window_h=6.0
     )
-    return subject.level(change, Status.actual, 0)
+    return [subject.worded(alert) for alert in subject.level(change, Status.actual, 0)]
 
 
 def steps(alerts: list[Alert]) -> list[tuple[Phase, Level]]:
@@ -115,7 +115,8 @@ def test_an_observation_says_that_it_was_observed_here() -> None:
 
 def test_an_exercise_is_marked_in_both_languages_from_end_to_end() -> None:
     subject = lifecycle()
-    alerts = shake(subject, 7.0, 1, status=Status.exercise) + subject.tick(100 * NS)
+    alerts = shake(subject, 7.0, 1, status=Status.exercise)
+    alerts += [subject.worded(alert) for alert in subject.tick(100 * NS)]
     assert [a.status for a in alerts] == [Status.exercise] * 2
     assert all(a.text_zh.startswith("【演练】") for a in alerts)
     assert all(a.text_en.startswith("[EXERCISE] ") for a in alerts)
