@@ -6,6 +6,7 @@ child and to the feed. The clock is CLOCK_BOOTTIME, so that deadlines mean the s
 process of this boot.
 """
 
+import ctypes
 import gc
 import json
 import logging
@@ -13,7 +14,6 @@ import os
 import selectors
 import signal
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ class Shell:
 
     def __init__(self, config: Compiled, state: Path, run: Path, problem: str = "") -> None:
         self._config = config
-        self._run_id = uuid.uuid4().hex[:16]
+        self._run_id = os.urandom(8).hex()
         self._stopping = ""
         self._seq = 0
         self._journal = Journal.start(state / "core")
@@ -155,8 +155,7 @@ class Shell:
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._selector.register(wake, selectors.EVENT_READ, lambda _mask: os.read(wake, 64))
-        gc.collect()
-        gc.freeze()
+        _settle_memory()
         self._tend_lines()
         notify("READY=1")
         log.info("core started", extra={"run_id": self._run_id, "station": self._config.station.id})
@@ -492,6 +491,14 @@ class Shell:
             "clock": self._utc.status(),
             "ports": {path: port.status() for path, port in self._lines.items()},
         }
+
+
+def _settle_memory() -> None:
+    """Give back what starting up has used, and keep the collector off what stays."""
+    gc.collect()
+    if libc := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's alone
+        libc(0)
+    gc.freeze()
 
 
 def _names(value: Any) -> tuple[str, ...]:
