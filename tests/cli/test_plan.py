@@ -54,7 +54,7 @@ def test_a_station_s_own_plan_takes_the_place_of_the_shipped_one(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("hazard", "code", "said"),
-    [("avalanche", 2, "there are earthquake"), ("fire", 1, "no plan for fire")],
+    [("avalanche", 2, "there are earthquake"), ("Fire", 2, "there are earthquake")],
 )
 def test_a_plan_that_there_is_not(tmp_path: Path, hazard: str, code: int, said: str) -> None:
     done = plan(tmp_path, "show", hazard)
