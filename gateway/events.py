@@ -302,7 +302,10 @@ class LevelChange:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One step in the life of an alert. The same ``id`` from first decision to the end."""
+    """One step in the life of an alert. The same ``id`` from first decision to the end.
+
+    ``earlier`` holds the UTC times, as text, of the steps before this one; of many the latest.
+    """
 
     id: str
     station: str
@@ -316,6 +319,7 @@ class Alert:
     text_en: str = ""
     plan: str = ""
     inputs: dict[str, float | str | None] = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
 
     @property
     def decided_ns(self) -> int:

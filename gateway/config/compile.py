@@ -173,6 +173,8 @@ def _check_uplink(findings: Findings, given: models.Uplink) -> None:
                 elif name in _PRIVATE and path.stat().st_mode & 0o007:
                     text = f"everybody may read {path}; expected only the service: chmod o= {path}"
                     findings.warn(("uplink", table, name), text)
+    if given.cap is not None:
+        _check_cap(findings, given.cap)
     if (mqtt := given.mqtt) is None:
         return
     if (mqtt.certificate_file is None) != (mqtt.key_file is None):
@@ -181,6 +183,28 @@ def _check_uplink(findings: Findings, given: models.Uplink) -> None:
     if mqtt.url.startswith("mqtt:"):
         text = f"{mqtt.url!r} is not encrypted; expected mqtts://"
         findings.warn(("uplink", "mqtt", "url"), text)
+
+
+def _check_cap(findings: Findings, given: models.Cap) -> None:
+    """What CAP 1.2 asks for beyond its schema."""
+
+    def error(name: str, text: str) -> None:
+        findings.error(("uplink", "cap", name), text)
+
+    if given.scope == "Private" and not given.addresses:
+        error("addresses", "empty; expected whom the message is for, as the scope is Private")
+    corners = given.polygon
+    if corners and (len(corners) < 4 or corners[0] != corners[-1]):
+        error("polygon", "expected at least 3 corners, and the first again at the end")
+    for latitude, longitude in corners:
+        if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+            text = f"{[latitude, longitude]}; expected [latitude, longitude] in degrees"
+            error("polygon", text)
+    for hazard, code in given.event_codes.items():
+        if not re.fullmatch(r"[^=]+=[^=]+", code):
+            findings.error(
+                ("uplink", "cap", "event_codes", hazard), f"{code!r}; expected LIST=CODE"
+            )
 
 
 _PRIVATE = ("password_file", "key_file", "token_file")

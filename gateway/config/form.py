@@ -17,6 +17,7 @@ Schema = Mapping[str, Any]
 
 _UNITS = {
     "_s": "s",
+    "_h": "h",
     "_hz": "Hz",
     "_m": "m",
     "_mb": "MB",

@@ -115,6 +115,8 @@ PortName = Annotated[
     ),
 ]
 Corners = Annotated[tuple[float, float], Field(strict=False)]
+HazardName = Annotated[Hazard, Field(strict=False)]
+Corner = Annotated[tuple[float, float], Field(strict=False)]
 HttpUrl = Annotated[
     str, _url("http", "https"), Field(json_schema_extra=_form("an address http(s)://host:port"))
 ]
@@ -338,6 +340,48 @@ class Archive(Table):
     quota_mb: int = Field(default=4096, ge=16, le=100_000_000, description="Oldest days go first")
 
 
+class Cap(Table):
+    """Alerts as CAP 1.2 messages as well, for the hub's own tools. Never for the public."""
+
+    sender: str = Field(
+        pattern=r"^[^\s,<&]{1,200}$",
+        description="Who sends, unique in the world, such as station1@city.example",
+        json_schema_extra=_form(
+            "a text without spaces, commas, < and &, such as an e-mail address"
+        ),
+    )
+    scope: Literal["Restricted", "Private"] = Field(
+        default="Restricted", description="Restricted states whom it is for; Private names them"
+    )
+    restriction: str = Field(
+        default="", max_length=500, description="Whom it is for; hub and site if not given"
+    )
+    addresses: list[str] = Field(
+        default_factory=list, description="Receivers; needed where the scope is Private"
+    )
+    area: str = Field(
+        default="", max_length=200, description="The place for people; the station's name if empty"
+    )
+    radius_km: float = Field(
+        default=1.0, ge=0, le=100, description="Radius of the circle about the station"
+    )
+    polygon: list[Corner] = Field(
+        default_factory=list,
+        description="Corners of the area, [latitude, longitude]; the first again at the end",
+    )
+    geocodes: dict[Word, str] = Field(
+        default_factory=dict, description="Codes of the area by list, such as a GB/T 2260 code"
+    )
+    event_codes: dict[HazardName, str] = Field(
+        default_factory=dict,
+        description="The city's own event codes by hazard, LIST=CODE",
+    )
+    valid_h: float = Field(
+        default=24.0, gt=0, le=240, description="A message not followed by another ends after this"
+    )
+    contact: str = Field(default="", max_length=200, description="Whom to ask")
+
+
 class Uplink(Table):
     """What leaves the station. A table that is absent is a service that is off."""
 
@@ -349,6 +393,7 @@ class Uplink(Table):
     outbox: Outbox = Outbox()
     influx: Influx | None = None
     archive: Archive | None = None
+    cap: Cap | None = None
 
 
 class Commands(Table):

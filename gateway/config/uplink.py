@@ -10,7 +10,7 @@ from gateway.config.findings import Findings
 from gateway.config.models import Configuration, Table
 from gateway.config.source import read
 from gateway.config.validate import validate
-from gateway.uplink.config import InfluxConfig, MqttConfig, UplinkConfig
+from gateway.uplink.config import CapConfig, InfluxConfig, MqttConfig, UplinkConfig
 
 
 def uplink_config(path: Path) -> UplinkConfig:
@@ -42,17 +42,27 @@ def uplink_config(path: Path) -> UplinkConfig:
         }
 
     given = config.uplink
-    mqtt = influx = None
+    mqtt = influx = cap = None
     if given.mqtt is not None:
         urls = (given.mqtt.url, *given.mqtt.fallback_urls)
         mqtt = MqttConfig(urls=urls, **plain(given.mqtt, "url", "fallback_urls"))
     if given.influx is not None:
         influx = InfluxConfig(**plain(given.influx))
+    if given.cap is not None:
+        cap = CapConfig(
+            station_name=config.station.name or config.station.id,
+            latitude=config.station.latitude,
+            longitude=config.station.longitude,
+            addresses=tuple(given.cap.addresses),
+            polygon=tuple(given.cap.polygon),
+            **plain(given.cap, "addresses", "polygon"),
+        )
     return UplinkConfig(
         station=config.station.id,
         city=config.station.city,
         mqtt=mqtt,
         influx=influx,
+        cap=cap,
         telemetry_interval_s=given.telemetry_interval_s,
         waveforms=given.waveforms,
         outbox_quota_mb=given.outbox.quota_mb,

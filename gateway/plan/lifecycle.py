@@ -45,6 +45,8 @@ _MARK = {
     Status.exercise: {"zh": "【演练】", "en": "[EXERCISE] "},
     Status.test: {"zh": "【测试】", "en": "[TEST] "},
 }
+SAID = 20
+"""Steps of an alert of which the times are kept, for messages that refer to them."""
 _BASIS = {
     "observed": {"zh": "实测", "en": "observed"},
     "predicted": {"zh": "预测", "en": "predicted"},
@@ -57,7 +59,7 @@ class Active:
 
     ``sensors`` holds the level of each sensor's scale; ``shaking_since`` which shaking raised it.
     ``interrupted`` marks one that was restored after a reboot: it is known, and nothing sounds
-    for it until fresh data come.
+    for it until fresh data come. ``said`` are the UTC times of its steps so far, as text.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Active:
     sensors: dict[str, int] = field(default_factory=dict)
     shaking_since: int | None = None
     interrupted: bool = False
+    said: tuple[str, ...] = ()
 
 
 def shaking_inputs(motion: GroundMotion, votes: int) -> dict[str, float | None]:
@@ -159,7 +162,7 @@ class Lifecycle:
             current.shaking_since = motion.since_ns
         grade = inputs["predicted_intensity" if clause.predicted else "intensity"]
         words: dict[str, float | str | None] = {**inputs, "grade": grade}
-        return [self._alert(current, phase, rule, clause, motion.time_ns, words)]
+        return [self._alert(current, phase, rule, clause, motion.time_ns, utc_offset_ns, words)]
 
     def level(self, change: LevelChange, status: Status, utc_offset_ns: int) -> list[Alert]:
         """A scale of this station reached another level."""
@@ -195,7 +198,7 @@ class Lifecycle:
             "grade": change.value,
             "sensor": change.sensor,
         }
-        return [self._alert(current, phase, rule, clause, change.time_ns, words)]
+        return [self._alert(current, phase, rule, clause, change.time_ns, utc_offset_ns, words)]
 
     def cancel(self, alert_id: str, t: int, reason: str) -> list[Alert]:
         """End an alert on command."""
@@ -247,6 +250,7 @@ class Lifecycle:
                 "sensors": a.sensors,
                 "shaking_since": a.shaking_since,
                 "interrupted": a.interrupted,
+                "said": list(a.said),
             }
             for a in self.active.values()
         ]
@@ -271,6 +275,7 @@ class Lifecycle:
                 sensors=dict(item["sensors"]) if same_boot else {},
                 shaking_since=item["shaking_since"] if same_boot else None,
                 interrupted=bool(item["interrupted"]) or not same_boot,
+                said=tuple(item["said"]),
             )
 
     # -- parts -----------------------------------------------------------------------------------
@@ -301,9 +306,11 @@ class Lifecycle:
         rule: LevelRule,
         clause: Clause,
         t: int,
+        utc_offset_ns: int,
         inputs: dict[str, float | str | None],
     ) -> Alert:
         inputs["basis"] = "predicted" if clause.predicted else "observed"
+        earlier, current.said = current.said, (*current.said, iso(t + utc_offset_ns))[-SAID:]
         return Alert(
             id=current.id,
             station=self._station,
@@ -315,6 +322,7 @@ class Lifecycle:
             reason=str(clause),
             plan=self._plan_name(current.hazard),
             inputs=inputs,
+            earlier=earlier,
         )
 
     def _end(self, current: Active, t: int, phase: Phase, reason: str) -> Alert:
@@ -330,6 +338,7 @@ class Lifecycle:
             time_ns=t,
             reason=reason,
             plan=self._plan_name(current.hazard),
+            earlier=current.said,
         )
 
     def _plan_name(self, hazard: Hazard) -> str:

@@ -44,6 +44,29 @@ class InfluxConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CapConfig:
+    """``[uplink.cap]``, and what of ``[station]`` goes into a message.
+
+    ``polygon`` holds latitude and longitude of its corners, the first again at the end.
+    """
+
+    sender: str
+    station_name: str
+    latitude: float
+    longitude: float
+    scope: Literal["Restricted", "Private"] = "Restricted"
+    restriction: str = ""
+    addresses: tuple[str, ...] = ()
+    area: str = ""
+    radius_km: float = 1.0
+    polygon: tuple[tuple[float, float], ...] = ()
+    geocodes: dict[str, str] = field(default_factory=dict)
+    event_codes: dict[str, str] = field(default_factory=dict)
+    valid_h: float = 24.0
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkConfig:
     """Everything that the uplink needs. ``keys`` are public keys in hexadecimal, by key id."""
 
@@ -51,6 +74,7 @@ class UplinkConfig:
     city: str
     mqtt: MqttConfig | None = None
     influx: InfluxConfig | None = None
+    cap: CapConfig | None = None
     outbox_quota_mb: int = 256
     telemetry_interval_s: float = 1.0
     waveforms: bool = False

@@ -22,6 +22,7 @@ up          retained
 ==========  ========  ==========================================================================
 alert       no        steps in the life of alerts
 siren       no        patterns started and ended
+cap         no        alerts as CAP 1.2, where configured
 reply       no        what became of a command
 event       no        onsets, rejected triggers, ground motion, coincidences, quality, levels
 health      no        degraded modes and their ends
@@ -46,11 +47,12 @@ class Kind(IntEnum):
 
     alert = 0
     siren = 1
-    reply = 2
-    event = 3
-    health = 4
-    telemetry = 5
-    waveform = 6
+    cap = 2
+    reply = 3
+    event = 4
+    health = 5
+    telemetry = 6
+    waveform = 7
 
     @property
     def bulk(self) -> bool:
@@ -66,6 +68,7 @@ class Kind(IntEnum):
 LIFETIME_S: Mapping[Kind, int | None] = {
     Kind.alert: None,
     Kind.siren: None,
+    Kind.cap: None,
     Kind.reply: 86_400,
     Kind.event: 30 * 86_400,
     Kind.health: 7 * 86_400,
@@ -77,6 +80,7 @@ LIFETIME_S: Mapping[Kind, int | None] = {
 _KINDS = {
     "alert": Kind.alert,
     "siren": Kind.siren,
+    "cap": Kind.cap,
     "reply": Kind.reply,
     "health": Kind.health,
     "telemetry": Kind.telemetry,

@@ -109,6 +109,17 @@ def _made_here() -> dict[str, Schema]:
             },
             "Samples of one digitiser: the channels' rows one after the other.",
         ),
+        "cap": _object(
+            {
+                "type": {"const": "cap"},
+                "time": _TIME,
+                "alert": text,
+                "identifier": text,
+                "message_type": {"enum": ["Alert", "Update", "Cancel"]},
+                "xml": {"type": "string", "contentMediaType": "application/cap+xml"},
+            },
+            "A step of an alert as a CAP 1.2 message.",
+        ),
         "status": _object(
             {
                 "type": {"const": "status"},

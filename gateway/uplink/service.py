@@ -28,6 +28,7 @@ from gateway.core.commands import MAX_ENVELOPE_BYTES, Refusal
 from gateway.core.health import HealthBook
 from gateway.core.notify import notify
 from gateway.events import MICRO, NS, Event, Reply, iso, to_record
+from gateway.uplink.cap import cap_record
 from gateway.uplink.config import MqttConfig, UplinkConfig
 from gateway.uplink.feed import CoreFeed
 from gateway.uplink.messages import RETAINED, Station, cloud_event, kind_of
@@ -222,6 +223,8 @@ class Uplink:
 
     def _record(self, run_id: str, seq: int, record: Mapping[str, Any], t: int) -> None:
         self._put(f"{run_id}-{seq}", record, t)
+        if self._config.cap is not None and record["type"] == "alert":
+            self._put(f"{run_id}-{seq}.cap", cap_record(record, self._config.cap), t)
         self.outbox.reached(run_id, seq, t)
 
     def _take_data(self, item: Mapping[str, Any], t: int) -> None:

@@ -121,7 +121,7 @@ def test_the_asyncapi_document_names_every_topic_and_only_files_that_exist() -> 
     assert addresses == {
         f"eew/v1/{{city}}/{{station}}/{topic}"
         for topic in (
-            "alert", "event", "siren", "health", "telemetry", "waveform", "reply",
+            "alert", "cap", "event", "siren", "health", "telemetry", "waveform", "reply",
             "status", "arming", "hub/ack", "hub/command",
         )
     }  # fmt: skip
