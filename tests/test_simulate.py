@@ -360,8 +360,8 @@ def test_a_running_total_that_falls_was_reset(tmp_path: Path) -> None:
         "time,rain_total_mm\n2026-01-01T00:00:00Z,5\n2026-01-01T00:01:00Z,7\n"
         "2026-01-01T00:02:00Z,\n2026-01-01T00:03:00Z,1.5\n"
     )
-    rain = sources.rain(csv)
-    totals = [rain.total_micro(minute * 60 * NS) for minute in range(6)]
+    rain = sources.readings(csv, ["rain_total_mm"])
+    totals = [rain.micro("rain_total_mm", minute * 60 * NS) for minute in range(6)]
     assert totals == [0, 0, 2_000_000, 2_000_000, 3_500_000, 3_500_000]
 
 

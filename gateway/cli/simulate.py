@@ -21,11 +21,12 @@ def simulate(  # noqa: PLR0913, PLR0917  one argument for each option of the com
     play: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="What the sensor measures: a waveform, a CSV of rain, a capture."
+            metavar="FILE",
+            help="What the sensor measures: waveform, CSV of readings or capture.",
         ),
     ] = None,
     speed: Annotated[
-        float, typer.Option(metavar="X", min=0.001, help="Play rain X times as fast.")
+        float, typer.Option(metavar="X", min=0.001, help="Play readings X times as fast.")
     ] = 1.0,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A line of JSON for each relay's change.")
@@ -55,7 +56,7 @@ def simulate(  # noqa: PLR0913, PLR0917  one argument for each option of the com
     """Be the device of PROFILE on a pseudo-terminal, until interrupted.
 
     Prints `ready PATH` once a host can open PATH. Sensors play FILE from the moment on at which
-    they are first asked for data, else quiet noise or no rain.
+    they are first asked for data, else quiet noise, no rain, calm.
     """
     from gateway.config.faults import ConfigError
     from gateway.drill import devices

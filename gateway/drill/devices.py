@@ -47,9 +47,9 @@ def read_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What a simulated sensor measures; without a file quiet noise, or no rain.
+    """What a simulated sensor measures; without a file quiet noise, or nothing.
 
-    ``speed`` is for rain alone. ``station``, ``resample`` and ``scale`` are those of
+    ``speed`` is for readings alone. ``station``, ``resample`` and ``scale`` are those of
     :func:`gateway.drill.sources.waveform`; ``seed`` is that of the noise. ``options`` go over the
     driver's options of the profile, as those of a sensor in gateway.toml do.
     """
@@ -83,7 +83,10 @@ def simulator(profile: Profile, play: Play) -> Simulator:
         return Player(Capture.open(play.file))
     source: drivers.Source
     if head.kind == "scalar":
-        source = sources.rain(play.file, play.speed) if play.file else sources.Quiet(1.0)
+        quantities = [channel.quantity for channel in profile.channel if channel.quantity]
+        source = (
+            sources.readings(play.file, quantities, play.speed) if play.file else sources.Quiet(1.0)
+        )
     elif play.speed != 1.0:
         raise SourceError("a seismometer plays at its own rate; leave --speed out")
     elif play.file is None:

@@ -1,11 +1,11 @@
-"""What a simulated sensor measures: quiet noise, no rain, or a recording.
+"""What a simulated sensor measures: quiet noise, nothing, or a recording.
 
 A recording is played as it is. Another rate or another unit than the device's is an error until
 the caller asks for resampling or a scale, for both change what a detector sees.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -24,6 +24,8 @@ NOISE_BLOCK = 4096
 SETTLE_S = 1.0
 """What follows a recording is noise about the mean of its last second, for a step would trigger."""
 
+RAIN_TOTAL = "rain_total_mm"
+
 COMPONENTS = {"1": "N", "2": "E", "3": "Z"}
 """Orientation codes of unaligned sensors, as the components that they stand for."""
 
@@ -33,7 +35,7 @@ class SourceError(ValueError):
 
 
 class Quiet:
-    """White noise that depends only on seed and sample number; no rain."""
+    """White noise that depends only on seed and sample number; every other quantity is 0."""
 
     def __init__(self, rate_hz: float, channels: int = 1, seed: int = 0) -> None:
         self.rate_hz = rate_hz
@@ -55,9 +57,9 @@ class Quiet:
             self._blocks = {number: noise.round().astype(np.int32)}
         return self._blocks[number]
 
-    def total_micro(self, t: int) -> int:
-        """No rain."""
-        del t
+    def micro(self, quantity: str, t: int) -> int | None:
+        """No rain, calm, clean air, an open contact."""
+        del quantity, t
         return 0
 
 
@@ -94,23 +96,29 @@ class Recorded:
         found[self._blank] = noise[self._blank]
         return found
 
-    def total_micro(self, t: int) -> int:
-        """No rain."""
-        del t
+    def micro(self, quantity: str, t: int) -> int | None:
+        """A waveform has nothing else."""
+        del quantity, t
         return 0
 
 
-class Rain:
-    """A running total from readings ``(ns after the start, total so far in millionths)``.
+class Readings:
+    """Quantities from readings ``(ns after the start, millionths or None)``, in order of time.
 
-    ``speed`` plays it faster: a minute of it lasts 60/speed seconds.
+    Each holds from its time on until the next; before the first, a quantity is what the first says.
+    A quantity of which there is none is 0. ``speed`` plays it faster: a minute of it lasts 60/speed
+    seconds.
     """
 
     rate_hz = 1.0
 
-    def __init__(self, totals: Sequence[tuple[int, int]], speed: float = 1.0) -> None:
-        self._times = [at for at, _ in totals]
-        self._totals = [0, *(total for _, total in totals)]
+    def __init__(
+        self, series: Mapping[str, Sequence[tuple[int, int | None]]], speed: float = 1.0
+    ) -> None:
+        self._times = {name: [at for at, _ in rows] for name, rows in series.items()}
+        self._values = {
+            name: [rows[0][1], *(value for _, value in rows)] for name, rows in series.items()
+        }
         self._speed = Fraction(speed)
 
     def samples(self, first: int, count: int) -> NDArray[np.int32]:
@@ -118,40 +126,68 @@ class Rain:
         del first
         return np.zeros((1, count), np.int32)
 
-    def total_micro(self, t: int) -> int:
-        """What has fallen ``t`` ns after the start."""
-        return self._totals[bisect_right(self._times, int(t * self._speed))]
+    def micro(self, quantity: str, t: int) -> int | None:
+        """What is measured ``t`` ns after the start."""
+        if quantity not in self._values:
+            return 0
+        return self._values[quantity][bisect_right(self._times[quantity], int(t * self._speed))]
 
 
-def rain(path: Path, speed: float = 1.0) -> Rain:
-    """The rain of a CSV of readings with ``rain_mm`` or ``rain_total_mm``.
+def readings(path: Path, quantities: Collection[str], speed: float = 1.0) -> Readings:
+    """The readings of a CSV that a device with these quantities plays.
+
+    It begins with the file's first reading, or with the beginning of the interval that this one
+    ended where it is of rain. ``rain_total_mm`` is also made from ``rain_mm``.
 
     Raises:
-        SourceError: it holds neither.
+        SourceError: it holds none of the quantities.
         RecordingError: it can't be read.
     """
-    series = recording.read(path).series
-    for quantity in ("rain_mm", "rain_total_mm"):
-        readings = [r for s in series for r in s.readings if r.quantity == quantity]
-        if readings:
-            return Rain(_totals(readings), speed)
-    raise SourceError(f"{path}: no rain; a gauge plays a CSV with rain_mm or rain_total_mm")
+    found: dict[str, list[Reading]] = {}
+    for series in recording.read(path).series:
+        for reading in series.readings:
+            found.setdefault(reading.quantity, []).append(reading)
+    if RAIN_TOTAL in quantities:
+        rain = found.get("rain_mm") or found.get(RAIN_TOTAL)
+        found = {**found, RAIN_TOTAL: rain} if rain else found
+    chosen = {name: sorted(found[name], key=_time) for name in quantities if found.get(name)}
+    if not chosen:
+        wanted = " or ".join(quantities)
+        alike = " (or rain_mm)" if RAIN_TOTAL in quantities else ""
+        raise SourceError(f"{path}: this device plays a CSV with {wanted}{alike}")
+    start_ns = min(_start(rows) for rows in chosen.values())
+    return Readings(
+        {
+            name: _totals(rows, start_ns)
+            if name == RAIN_TOTAL
+            else [(row.time_ns - start_ns, row.micro) for row in rows]
+            for name, rows in chosen.items()
+        },
+        speed,
+    )
 
 
-def _totals(readings: Sequence[Reading]) -> list[tuple[int, int]]:
-    """Totals since the first interval began; a falling counter was reset."""
-    known = [(r.time_ns, r.micro) for r in readings if r.micro is not None]
-    known.sort()
-    if not known:
-        return []
-    interval_ns = readings[1].time_ns - readings[0].time_ns if len(readings) > 1 else 0
-    start_ns = readings[0].time_ns - interval_ns
-    times = [time_ns - start_ns for time_ns, _ in known]
+def _time(reading: Reading) -> int:
+    return reading.time_ns
+
+
+def _start(rows: Sequence[Reading]) -> int:
+    """When the first reading's interval began, for rain; else when it was made."""
+    first = rows[0].time_ns
+    if not rows[0].quantity.startswith("rain") or len(rows) < 2:
+        return first
+    return first - (rows[1].time_ns - first)
+
+
+def _totals(rows: Sequence[Reading], start_ns: int) -> list[tuple[int, int | None]]:
+    """Running totals from zero; a falling counter was reset."""
+    known = [(row.time_ns - start_ns, row.micro) for row in rows if row.micro is not None]
     values = [micro for _, micro in known]
-    if readings[0].quantity == "rain_total_mm":
+    if rows[0].quantity == RAIN_TOTAL:
         rises = [now - before if now >= before else now for before, now in pairwise(values)]
         values = [0, *rises]
-    return list(zip(times, accumulate(values), strict=True))
+    totals = accumulate(values)
+    return [(0, 0), *zip((at for at, _ in known), totals, strict=True)]
 
 
 def waveform(

@@ -63,8 +63,8 @@ class Source(Protocol):
     def samples(self, first: int, count: int) -> NDArray[np.int32]:
         """Counts, shape (channels, count), from sample ``first`` on."""
 
-    def total_micro(self, t: int) -> int:
-        """Running total of a gauge ``t`` ns after the start, in millionths of its unit."""
+    def micro(self, quantity: str, t: int) -> int | None:
+        """A quantity ``t`` ns after the start, in millionths of its unit; None where missing."""
 
 
 @runtime_checkable

@@ -248,7 +248,9 @@ class HydreonRg15Simulator:
 
     def _now(self, t: int) -> int:
         """Rain since the play began, in millionths of a millimetre."""
-        return 0 if self._play_began is None else self._source.total_micro(t - self._play_began)
+        if self._play_began is None:
+            return 0
+        return self._source.micro("rain_total_mm", t - self._play_began) or 0
 
     def feed(self, data: bytes, t: int) -> None:
         """Carry out each line; what is no command is passed over."""

@@ -1,7 +1,7 @@
 """Sirens on the relays of Modbus RTU boards of Waveshare's kind, and the board's simulator.
 
 Facts: Waveshare's wiki pages "Modbus RTU Relay" and "Protocol Manual of Modbus RTU Relay" (protocol
-V2, from September 2021); framing in :mod:`gateway.siren.modbus`. 9600 baud 8N1, address 1. LC-Tech
+V2, from September 2021); framing in :mod:`gateway.modbus`. 9600 baud 8N1, address 1. LC-Tech
 boards know all of it but the timed pulse: ``pulse_s = 0``.
 
 ========  ===============  ======================  ==========================================
@@ -57,8 +57,7 @@ from typing import Any, ClassVar, Final
 from gateway.drivers import Simulator
 from gateway.drivers.options import one_of, read_options, within
 from gateway.events import NS, Diagnostic, SirenState
-from gateway.siren import Sirens
-from gateway.siren.modbus import (
+from gateway.modbus import (
     BROADCAST,
     MAX_FRAME,
     Answer,
@@ -70,6 +69,7 @@ from gateway.siren.modbus import (
     crc16,
     seal,
 )
+from gateway.siren import Sirens
 from gateway.siren.simulated import SimulatedOutputs
 
 ON: Final = 0xFF00

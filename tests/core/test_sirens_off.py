@@ -18,7 +18,7 @@ from gateway.core.compiled import Compiled, Port, Siren, Station
 from gateway.core.sirens_off import sirens_off
 from gateway.drivers import Simulator
 from gateway.events import NS
-from gateway.siren.modbus import Function, Request
+from gateway.modbus import Function, Request
 from gateway.siren.modbus_relay import ModbusRelaySimulator
 
 STATION = Station("cn-demo-001", "示范站", "demo")

@@ -21,7 +21,8 @@ class Ramp:
         ramp = np.arange(first, first + count, dtype=np.int32)
         return ramp + 10_000 * np.arange(self.channels, dtype=np.int32)[:, np.newaxis]
 
-    def total_micro(self, t: int) -> int:
+    def micro(self, quantity: str, t: int) -> int | None:
+        del quantity
         return t // 100_000
 
 

@@ -17,7 +17,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from gateway import siren as sirens
 from gateway.events import NS, SirenState
-from gateway.siren.modbus import Function, Request, crc16, seal
+from gateway.modbus import Function, Request, crc16, seal
 from gateway.siren.modbus_relay import ModbusRelay, ModbusRelaySimulator
 from tests.siren.line import MS, Line
 

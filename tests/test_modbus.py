@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pymodbus.framer import FramerRTU
 
 from gateway.events import NS, Diagnostic
-from gateway.siren.modbus import (
+from gateway.modbus import (
     Answer,
     Function,
     Master,

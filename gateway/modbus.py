@@ -1,5 +1,7 @@
 """Modbus RTU, the master's side of a serial line, sans-IO: one request at a time, bounded waits.
 
+Sensors (:mod:`gateway.drivers.modbus_unit`) and sirens (:mod:`gateway.siren.modbus_relay`) use it.
+
 Facts: MODBUS over Serial Line V1.02 (framing, silent intervals, CRC) and MODBUS Application
 Protocol V1.1b3 (function codes, exceptions).
 
@@ -33,13 +35,15 @@ class Function(IntEnum):
     """The function codes in use here."""
 
     read_coils = 0x01
+    read_inputs = 0x02
     read_holding = 0x03
     read_input = 0x04
     write_coil = 0x05
+    write_register = 0x06
     write_coils = 0x0F
 
 
-_READ_BITS = frozenset({Function.read_coils})
+_READ_BITS = frozenset({Function.read_coils, Function.read_inputs})
 _READ_WORDS = frozenset({Function.read_holding, Function.read_input})
 
 EXCEPTIONS: Final = {
