@@ -123,6 +123,7 @@ class RpiSeism:
         self._index = 0
         self._stray = 0
         self._in_step = False
+        self._clean = True
         self._proven = False
         self._to_send = b""
         self._last_data: int | None = None
@@ -133,6 +134,7 @@ class RpiSeism:
         self._rest = b""
         self._stray = 0
         self._in_step = False
+        self._clean = True
         self._proven = False
         self._last_data = None
         self._send_settings(t)
@@ -154,7 +156,7 @@ class RpiSeism:
         counts = np.frombuffer(data, FRAMES, frames, start)["counts"].T
         scans = Scans(t, self._index, self.rate_hz, np.ascontiguousarray(counts, np.int32))
         self._index += frames
-        self._in_step = True
+        self._in_step = self._clean = True
         self._last_data = t
         return scans
 
@@ -169,7 +171,9 @@ class RpiSeism:
             elif self._is_echo(echo := data[at : at + SETTINGS.size]):
                 found += self._echo(echo)
                 at += SETTINGS.size
+                self._clean = True
             else:
+                self._clean = False
                 beginning = MAY_BEGIN.search(data, at + 1)
                 following = beginning.start() if beginning else len(data)
                 self._stray += following - at
@@ -193,7 +197,7 @@ class RpiSeism:
     def _is_echo(self, received: bytes) -> bool:
         if received == self._settings:
             return True
-        if self._proven or self._stray or not received.startswith(SETTINGS_SYNC):
+        if self._proven or not self._clean or not received.startswith(SETTINGS_SYNC):
             return False
         _, rate_hz, gain, converter = SETTINGS.unpack(received)
         return bool(rate_hz and gain < len(GAINS) and converter < len(CONVERTER_RATES))

@@ -72,6 +72,14 @@ def test_one_damaged_byte_costs_one_scan_and_leaves_a_gap_of_one(bad: int) -> No
     ]
 
 
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_two_stray_bytes_of_an_echo_do_not_swallow_a_frame_whatever_the_cut(cut: int) -> None:
+    stream = b"\x00\xcc\xdd" + frames(0, 1)[0]
+    driver = RpiSeism()
+    found = driver.feed(stream[:cut], 1) + driver.feed(stream[cut:], 1)
+    assert verticals(found) == [0]
+
+
 @given(st.data())
 def test_scans_do_not_depend_on_how_reads_are_cut(data: st.DataObject) -> None:
     pieces = data.draw(
