@@ -151,6 +151,19 @@ class Hub:
         topic = f"eew/v1/{city}/{station}/hub/command"
         self._connection.publish(topic, envelope, time.monotonic_ns(), expiry_s=60)
 
+    def request(
+        self, city: str, station: str, identity: str, name: str, arguments: Mapping[str, Any]
+    ) -> None:
+        """Ask a station for something; its reply names ``identity``.
+
+        Raises:
+            ConnectionError: the broker is not reached.
+        """
+        topic = f"eew/v1/{city}/{station}/hub/request"
+        wanted = {"id": identity, "request": name, "arguments": arguments}
+        payload = json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
+        self._connection.publish(topic, payload, time.monotonic_ns(), expiry_s=3600)
+
     def messages(self, source: str) -> Iterator[dict[str, Any]]:
         """The CloudEvents of a station (``/eew/{city}/{station}``) in the order of ``sequence``."""
         rows = self._db.execute(

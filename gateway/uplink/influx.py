@@ -1,9 +1,8 @@
 """Readings and ground motion to a time-series database, in InfluxDB's line protocol (v2 API).
 
 What the loop hands over goes to a spool on disk first and leaves it when the server has said that
-it is stored; a restart, a long outage or a kill costs nothing that was spooled. All of it runs in
-one thread of its own, since the client waits for the server. A batch that was sent twice does no
-harm: the same series and time overwrite each other.
+it is stored; a restart, a long outage or a kill costs nothing that was spooled. A batch that
+was sent twice does no harm: the same series and time overwrite each other.
 
 ====================  ==========================================================================
 server's answer       what follows
@@ -19,9 +18,7 @@ anything else, none   the lines stay; the next try comes after a pause that doub
     ground_motion,city=demo,station=cn-demo-001,site=NP.1765 pga=0.12,intensity=5.3 17…
 """
 
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,14 +29,13 @@ from gateway.events import MICRO, parse_iso
 from gateway.uplink.config import InfluxConfig
 from gateway.uplink.messages import Station
 from gateway.uplink.outbox import used_bytes
+from gateway.uplink.sink import Item, Sink
 
 BATCH_LINES = 100
-GATHER_S = 1.0
 PAUSE_S = (1.0, 60.0)
 TIMEOUT_S = 10.0
-MAX_HANDED = 10_000
-"""Lines that may wait for the thread, or for a disk that fails."""
-CLOSE_S = 5.0
+MAX_HELD = 10_000
+"""Lines that may wait for a disk that fails."""
 _MOTION = ("pga", "pgv", "pgd", "pd", "tau_c", "cav", "intensity", "predicted")
 _REFUSED = (400, 413, 422)
 
@@ -150,64 +146,45 @@ class Spool:
         ).rowcount
 
 
-class Influx:
-    """A consumer of the uplink's feed; see ``gateway.uplink.service.Consumer``."""
+class Influx(Sink):
+    """The time-series database at ``config.url``, by way of a spool at ``path``."""
 
     def __init__(
         self, config: InfluxConfig, station: Station, path: Path, write: Write | None = None
     ) -> None:
+        super().__init__("influx")
         self._config = config
         self._station = station
         self._path = path
         self._opened: Spool | None = None
         self._write = write
-        self._handed: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._held: list[str] = []
-        self._said: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._pause_s = PAUSE_S[0]
         self._next_try_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="influx", daemon=True)
-        self._thread.start()
 
-    def take(self, item: Mapping[str, Any], t: int) -> None:  # noqa: ARG002  a consumer's signature
-        """Hand an item's lines to the thread; what it can't take any more is counted."""
-        for text in lines(item, self._station):
-            if self._handed.qsize() < MAX_HANDED:
-                self._handed.put(text)
-            else:
-                self._said.put(("dropped", "the disk or the server is too slow"))
+    def wants(self, item: Item) -> bool:
+        return "reading" in item or "record" in item
 
-    def health(self) -> list[tuple[str, str]]:
-        """What went wrong since last asked."""
-        found = []
-        while not self._said.empty():
-            found.append(self._said.get_nowait())
-        return found
+    def work(self, items: Sequence[Item]) -> float | None:
+        for item in items:
+            self._held += lines(item, self._station)
+        self._guarded_step(self._keep)
+        while time.monotonic() >= self._next_try_s and self._guarded_step(self._send):
+            pass
+        return max(0.0, self._next_try_s - time.monotonic()) or PAUSE_S[1]
 
-    def close(self) -> None:
-        """Spool what is held and end the thread."""
-        self._handed.put(None)
-        self._thread.join(CLOSE_S)
-
-    # --- the thread -------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        while self._gather():
-            self._guarded(self._keep)
-            while time.monotonic() >= self._next_try_s and self._guarded(self._send):
-                pass
-        self._guarded(self._keep)
+    def finish(self) -> None:
         if self._opened is not None:
             self._opened.close()
 
-    def _guarded(self, step: Callable[[Spool], bool]) -> bool:
+    def _guarded_step(self, step: Callable[[Spool], bool]) -> bool:
         """A step that needs the spool; a disk that fails is said, a damaged spool begins anew."""
         try:
             if self._opened is None:
                 self._opened = Spool(self._path, self._config.quota_mb << 20)
             return step(self._opened)
         except sqlite3.Error as error:
-            self._said.put(("store", f"{self._path}: {error}"))
+            self.incident("store", f"{self._path}: {error}")
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
@@ -215,26 +192,13 @@ class Influx:
                 self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
             return False
 
-    def _gather(self) -> bool:
-        """Take what is handed over within a moment; False when it is time to end."""
-        end = time.monotonic() + GATHER_S
-        while (left_s := end - time.monotonic()) > 0:
-            try:
-                text = self._handed.get(timeout=left_s)
-            except queue.Empty:
-                break
-            if text is None:
-                return False
-            self._held.append(text)
-        return True
-
     def _keep(self, spool: Spool) -> bool:
-        if (over := len(self._held) - MAX_HANDED) > 0:
+        if (over := len(self._held) - MAX_HELD) > 0:
             del self._held[:over]
-            self._said.put(("dropped", f"{over} lines that could not be stored"))
+            self.incident("dropped", "lines that could not be stored", over)
         if self._held:
             if dropped := spool.add(self._held):
-                self._said.put(("dropped", f"{dropped} lines over the spool's quota"))
+                self.incident("dropped", "lines over the spool's quota", dropped)
             self._held.clear()
         return True
 
@@ -257,17 +221,18 @@ class Influx:
             try:
                 self._write = client_write(self._config)
             except OSError as error:
-                self._said.put(("token", str(error)))
+                self.incident("token", str(error))
                 return False
         status = self._write([text for _, text in batch])
         if status in _REFUSED:
             if len(batch) == 1:
-                self._said.put(("refused", f"{status}: {batch[0][1][:200]}"))
+                self.incident("refused", f"{status}: {batch[0][1][:200]}")
                 return True
             middle = len(batch) // 2
             return self._sent(batch[:middle]) and self._sent(batch[middle:])
         if not 200 <= status < 300:
             said = f"answers {status}" if status else "can't be reached"
-            self._said.put(("unavailable", f"{self._config.url} {said}"))
+            self.wrong("unavailable", f"{self._config.url} {said}")
             return False
+        self.right("unavailable")
         return True

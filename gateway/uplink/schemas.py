@@ -22,6 +22,8 @@ from gateway.uplink.messages import RETAINED, SEQUENCE_DIGITS, Kind, kind_of, sc
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DOWN = ("ack", "command", "request")
+"""What the hub says: topics below ``hub/``."""
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _ID: Schema = {"type": "string", "minLength": 1, "maxLength": 128}
@@ -137,6 +139,16 @@ def _made_here() -> dict[str, Schema]:
             {"ids": {"type": "array", "items": _ID}},
             "The hub has stored the messages of these ids for good.",
         ),
+        "request": _object(
+            {
+                "id": _ID,
+                "request": _ID,
+                "arguments": {"type": "object"},
+            },
+            "What the hub wants of a station that neither sounds nor changes it, at most 4 KiB; "
+            "each is answered by a reply with its id.",
+            optional=("arguments",),
+        ),
         "command": _object(
             {
                 "key": text,
@@ -219,7 +231,7 @@ def asyncapi() -> dict[str, Any]:
     for name in schemas():
         if name in RETAINED:
             up[name].append(name)
-        elif name not in ("ack", "command", "command-payload"):
+        elif name not in (*DOWN, "command-payload"):
             up[kind_of(name).name].append(name)
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
@@ -230,7 +242,7 @@ def asyncapi() -> dict[str, Any]:
             "channel": {"$ref": f"#/channels/{topic}"},
             "bindings": {"mqtt": {"qos": 1, "retain": topic in RETAINED}},
         }
-    for topic in ("ack", "command"):
+    for topic in DOWN:
         channels[topic] = _channel(f"hub/{topic}", [topic])
         operations[f"receive_{topic}"] = {
             "action": "receive",
@@ -253,7 +265,7 @@ def asyncapi() -> dict[str, Any]:
 def _messages(up: Mapping[str, list[str]]) -> Iterator[str]:
     for names in up.values():
         yield from names
-    yield from ("ack", "command")
+    yield from DOWN
 
 
 def _channel(topic: str, names: list[str]) -> dict[str, Any]:
@@ -269,7 +281,7 @@ def _channel(topic: str, names: list[str]) -> dict[str, Any]:
 
 def _message(name: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"$ref": f"./{name}.v1.json"}
-    if name in ("ack", "command"):
+    if name in DOWN:
         return {"name": name, "contentType": "application/json", "payload": schema}
     return {
         "name": f"eew.{name}.v1",

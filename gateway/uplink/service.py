@@ -18,8 +18,9 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from gateway import __version__
 from gateway.clock import UtcClock, read_system
@@ -43,27 +44,17 @@ from gateway.uplink.mqtt import (
     Will,
 )
 from gateway.uplink.outbox import Message, Outbox, Position
+from gateway.uplink.sink import Fault, Publication, Request, Sink
 
 log = logging.getLogger("gateway.uplink")
 
 CLOCK_NS = NS
 FAREWELL_NS = 2 * NS
 MAX_IDS = 10_000
+MAX_REQUEST_BYTES = 4096
+MAX_ID = 128
 BULK_WINDOW = (1.0, 32.0)
 """How much telemetry may be on its way: little, so that an alert never waits behind a queue."""
-
-
-class Consumer(Protocol):
-    """Something that wants what the core says: the time-series database, the archive."""
-
-    def take(self, item: Mapping[str, Any], t: int) -> None:
-        """One item of the feed; must neither wait nor raise."""
-
-    def health(self) -> list[tuple[str, str]]:
-        """Kinds of things that went wrong since last asked, with their detail."""
-
-    def close(self) -> None:
-        """Store what is held and end."""
 
 
 class BulkWindow:
@@ -108,7 +99,7 @@ class Uplink:
         state: Path,
         selector: selectors.BaseSelector,
         t: int,
-        consumers: tuple[Consumer, ...] = (),
+        sinks: tuple[Sink, ...] = (),
     ) -> None:
         state.mkdir(parents=True, exist_ok=True)
         self._config = config
@@ -123,7 +114,12 @@ class Uplink:
         self._count = 0
         self.outbox = Outbox(state / "outbox.sqlite", config.outbox_quota_mb << 20, t)
         self.feed = CoreFeed(run / "feed.sock", selector)
-        self._consumers = consumers
+        self._sinks = sinks
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._selector = selector
+        selector.register(self._wake_in, selectors.EVENT_READ, self._woken)
         self._connection = (
             Connection(self._mqtt, self._mqtt.client_id or config.station, self._will, selector)
             if config.mqtt
@@ -136,6 +132,8 @@ class Uplink:
         self._telemetry_at: int | None = None
         self._away = False
         self._damaged = 0
+        for sink in sinks:
+            sink.start(self._wake)
 
     # --- for the loop -----------------------------------------------------------------------------
 
@@ -167,6 +165,7 @@ class Uplink:
             self._item(item, t)
         if self._telemetry_at is not None and t >= self._telemetry_at:
             self._send_telemetry(t)
+        self._take_published(t)
         self._send(t)
         self.outbox.tick(t)
         if self.outbox.position is not None and self.outbox.position != self._stored:
@@ -177,12 +176,16 @@ class Uplink:
         """Store what waits and hang up, the status already said."""
         if self._readings:
             self._send_telemetry(t)
-        for consumer in self._consumers:
-            consumer.close()
+        for sink in self._sinks:
+            sink.close()
+        self._take_published(t)
         self.outbox.close(t)
         self.feed.close()
         if self._connection is not None:
             self._connection.close()
+        self._selector.unregister(self._wake_in)
+        self._wake_in.close()
+        self._wake_out.close()
 
     def farewell(self, t: int) -> bool:
         """Say that the station stops as it was told to; whether there is someone to hear it."""
@@ -200,8 +203,8 @@ class Uplink:
     # --- from the core ----------------------------------------------------------------------------
 
     def _item(self, item: Mapping[str, Any], t: int) -> None:
-        for consumer in self._consumers:
-            consumer.take(item, t)
+        for sink in self._sinks:
+            sink.take(item)
         try:
             match item.get("stream"):
                 case "record":
@@ -213,6 +216,24 @@ class Uplink:
                     self._incident("feed", "lost", t, detail, int(item["lost"] or 1))
         except (KeyError, TypeError, ValueError) as error:
             self._incident("feed", "garbled", t, f"{error!r}")
+
+    def _wake(self) -> None:
+        """Make the loop turn; from any thread."""
+        with suppress(OSError):  # full: it will turn anyway; closed: there is no loop any more
+            self._wake_out.send(b"\0")
+
+    def _woken(self, _mask: int, _t: int) -> None:
+        with suppress(BlockingIOError):
+            self._wake_in.recv(4096)
+
+    def _take_published(self, t: int) -> None:
+        for sink in self._sinks:
+            for publication in sink.published():
+                self._publish(publication, t)
+
+    def _publish(self, publication: Publication, t: int) -> None:
+        record = {"type": "", "time": iso(t + self._utc.offset_ns), **publication.record}
+        self._put(publication.identity or self._own_id(), record, t)
 
     def _ask_again(self, t: int) -> None:
         """The outbox had to begin anew: the core is asked for everything that it has."""
@@ -344,6 +365,8 @@ class Uplink:
             self._acknowledged(received.payload, t)
         elif received.topic == self._station.topic("hub/command"):
             self._command(received, t)
+        elif received.topic == self._station.topic("hub/request"):
+            self._request(received, t)
 
     def _acknowledged(self, payload: bytes, t: int) -> None:
         """The hub has these, or, without any, is back and wants what it has not acknowledged."""
@@ -384,6 +407,22 @@ class Uplink:
             reason = "the core does not run"
             self._tell([Reply(found.id, found.action, "failed", t, reason, "uplink")], t)
 
+    def _request(self, received: Received, t: int) -> None:
+        """Hand a request on to the sink that serves it, or say why not."""
+        try:
+            request = read_request(received.payload, retained=received.retained)
+        except ValueError as error:
+            self._incident("uplink", "request_refused", t, str(error))
+            return
+        serving = next((x for x in self._sinks if request.request in x.serves), None)
+        if serving is not None and serving.ask(request):
+            return
+        outcome: Literal["refused", "failed"] = "refused"
+        why = "this station does not serve it"
+        if serving is not None:
+            outcome, why = "failed", f"{serving.name} is too far behind; ask again later"
+        self._tell([Reply(request.id, request.request, outcome, t, why, "uplink")], t)
+
     # --- health -----------------------------------------------------------------------------------
 
     def _look_after(self, t: int) -> None:
@@ -398,10 +437,19 @@ class Uplink:
                 self._tell(health.clear("uplink", kind, t), t)
         for (dropped, why), count in self.outbox.dropped().items():
             self._incident("outbox", f"dropped_{why}", t, dropped.name, count)
-        for consumer in self._consumers:
-            for kind, detail in consumer.health():
-                self._incident(type(consumer).__name__.lower(), kind, t, detail)
+        for sink in self._sinks:
+            for fault in sink.faults():
+                self._fault(sink.name, fault, t)
         self._tell(health.tick(t), t)
+
+    def _fault(self, component: str, fault: Fault, t: int) -> None:
+        match fault.state:
+            case "incident":
+                self._incident(component, fault.kind, t, fault.detail, fault.times)
+            case "wrong":
+                self._tell(self._health.condition(component, fault.kind, t, fault.detail), t)
+            case "right":
+                self._tell(self._health.clear(component, fault.kind, t), t)
 
     def _incident(self, component: str, kind: str, t: int, detail: str, count: int = 1) -> None:
         self._tell(self._health.incident(component, kind, t, detail, count), t)
@@ -428,9 +476,35 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def consumers(config: UplinkConfig, state: Path) -> tuple[Consumer, ...]:
+def read_request(payload: bytes, *, retained: bool = False) -> Request:
+    """What the hub asks for on ``hub/request``; see docs/schemas/request.v1.json.
+
+    Raises:
+        ValueError: it is no request; says what is wrong and what would be right.
+    """
+    if retained:
+        raise ValueError("a retained request may be of any age; publish it anew")
+    if len(payload) > MAX_REQUEST_BYTES:
+        raise ValueError(f"a request of {len(payload)} bytes; allowed {MAX_REQUEST_BYTES}")
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"hub/request is not JSON: {error}") from error
+    arguments = found.get("arguments", {}) if isinstance(found, dict) else None
+    if not isinstance(arguments, dict):
+        raise ValueError(  # noqa: TRY004  of the text, not of the program
+            'hub/request is not {"id":…, "request":…, "arguments":{…}}'
+        )
+    for key in ("id", "request"):
+        value = found.get(key)
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+            raise ValueError(f"hub/request: {key} is not text of 1 to {MAX_ID} characters")
+    return Request(found["id"], found["request"], arguments)
+
+
+def sinks(config: UplinkConfig, state: Path) -> tuple[Sink, ...]:
     """Who else wants what the core says, by the configuration."""
-    found: list[Consumer] = []
+    found: list[Sink] = []
     if config.influx is not None:
         from gateway.uplink.influx import Influx  # noqa: PLC0415  only where it is configured
 
@@ -454,7 +528,7 @@ def run(config: UplinkConfig, run_dir: Path, state: Path) -> None:
         signal.signal(number, lambda *_: None)
     with selectors.DefaultSelector() as selector:
         selector.register(stop_in, selectors.EVENT_READ, None)
-        uplink = Uplink(config, run_dir, state, selector, now(), consumers(config, state))
+        uplink = Uplink(config, run_dir, state, selector, now(), sinks(config, state))
         notify("READY=1")
         stopping_at: int | None = None
         while True:

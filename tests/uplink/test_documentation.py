@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from gateway.core.commands import Action, Clock, Command, Reason, read_keys, verify
 from gateway.uplink import schemas
 from gateway.uplink.messages import LIFETIME_S, RETAINED, Kind
+from gateway.uplink.schemas import DOWN
 
 TEXT = (Path(__file__).parents[2] / "docs/uplink.md").read_text()
 LIFETIMES = {"ever": None, "1 day": 86_400, "1 hour": 3600} | {
@@ -58,7 +59,7 @@ def test_the_signing_that_is_shown_makes_a_command_that_is_obeyed() -> None:
 def test_every_topic_is_listed_by_urgency_and_with_its_lifetime() -> None:
     table = rows("topic")
     assert [row[0] for row in table] == [
-        *Kind.__members__, *sorted(RETAINED, reverse=True), "hub/ack", "hub/command",
+        *Kind.__members__, *sorted(RETAINED, reverse=True), *(f"hub/{name}" for name in DOWN),
     ]  # fmt: skip
     assert {Kind[row[0]]: LIFETIMES[row[4]] for row in table[: len(Kind)]} == LIFETIME_S
     assert {Kind[row[0]] for row in table[: len(Kind)] if "PUBACK" in row[3]} == {

@@ -16,6 +16,7 @@ from gateway.uplink import influx
 from gateway.uplink.config import InfluxConfig
 from gateway.uplink.influx import Influx, Spool, lines
 from gateway.uplink.messages import Station
+from gateway.uplink.sink import Fault
 from tests.uplink.city import PATIENCE_S, reading
 
 STATION = Station("demo", "cn-demo-001")
@@ -40,7 +41,7 @@ def until(condition: Callable[[], object], what: str = "") -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(influx, "GATHER_S", 0.02)
+    monkeypatch.setattr(Influx, "gather_s", 0.02)
     monkeypatch.setattr(influx, "PAUSE_S", (0.02, 0.1))
 
 
@@ -68,6 +69,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Influx]]:
     def one(write: influx.Write | None, quota_mb: int = 16, url: str = "http://nowhere") -> Influx:
         config = InfluxConfig(url=url, quota_mb=quota_mb)
         made.append(Influx(config, STATION, tmp_path / "influx.sqlite", write))
+        made[-1].start()
         return made[-1]
 
     yield one
@@ -105,12 +107,12 @@ def test_an_outage_of_the_server_costs_nothing(make: Callable[..., Influx], answ
     server.answers = [answer] * 3
     it = make(server)
     for n in range(250):
-        it.take(reading(n), 0)
+        it.take(reading(n))
     until(lambda: len(server.taken) == 250)
     assert [line.split()[-1] for line in server.taken] == sorted(
         line.split()[-1] for line in server.taken
     )
-    assert ("unavailable") in dict(it.health())
+    assert [f.state for f in it.faults() if f.kind == "unavailable"][:1] == ["wrong"]
 
 
 def test_a_line_that_the_server_refuses_is_dropped_alone(make: Callable[..., Influx]) -> None:
@@ -118,17 +120,17 @@ def test_a_line_that_the_server_refuses_is_dropped_alone(make: Callable[..., Inf
     server.refuses = "rain_mm=8.4 "
     it = make(server)
     for n in range(100):
-        it.take(reading(n), 0)
+        it.take(reading(n))
     until(lambda: len(server.taken) == 99)
-    said = it.health()
-    assert [kind for kind, _ in said] == ["refused"]
-    assert "rain_mm=8.4" in said[0][1]
+    said = [fault for fault in it.faults() if fault.state != "right"]
+    assert [fault.kind for fault in said] == ["refused"]
+    assert "rain_mm=8.4" in said[0].detail
 
 
 def test_what_was_spooled_outlives_a_restart(make: Callable[..., Influx]) -> None:
     deaf = make(lambda _: 503)
     for n in range(50):
-        deaf.take(reading(n), 0)
+        deaf.take(reading(n))
     deaf.close()
     server = Server()
     make(server)
@@ -148,9 +150,9 @@ def test_a_damaged_spool_begins_anew(make: Callable[..., Influx], tmp_path: Path
     (tmp_path / "influx.sqlite").write_bytes(b"garbage" * 2000)
     server = Server()
     it = make(server)
-    it.take(reading(0), 0)
+    it.take(reading(0))
     until(lambda: server.taken)
-    assert "store" in dict(it.health())
+    assert "store" in [fault.kind for fault in it.faults()]
 
 
 # --- a real server --------------------------------------------------------------------------------
@@ -191,8 +193,8 @@ def _get(url: str) -> str:
 def test_a_real_server_gives_back_what_was_sent(make: Callable[..., Influx], database: str) -> None:
     it = make(None, url=database)
     for n in range(250):
-        it.take(reading(n), 0)
-    it.take({"record": MOTION | {"time": iso(1_700_000_000 * NS)}}, 0)
+        it.take(reading(n))
+    it.take({"record": MOTION | {"time": iso(1_700_000_000 * NS)}})
 
     def stored(name: str) -> list[float]:
         _get(f"{database}/internal/force_flush")
@@ -206,12 +208,12 @@ def test_a_real_server_gives_back_what_was_sent(make: Callable[..., Influx], dat
 
 def test_a_server_that_is_not_there_is_said(make: Callable[..., Influx]) -> None:
     it = make(None, url=f"http://127.0.0.1:{free_port()}")
-    it.take(reading(0), 0)
-    said: list[tuple[str, str]] = []
+    it.take(reading(0))
+    said: list[Fault] = []
 
     def told() -> bool:
-        said.extend(it.health())
+        said.extend(it.faults())
         return bool(said)
 
     until(told)
-    assert "can't be reached" in said[0][1]
+    assert "can't be reached" in said[0].detail

@@ -70,9 +70,9 @@ def test_the_urgent_goes_first_and_the_latest_before_a_backlog(
         put(box, kind, f"old-{kind.name}")
     box.commit(0)
     put(box, Kind.alert, "new-alert")
-    assert ids(box.due(0, ROOM, ROOM)) == [
-        "new-alert", "old-alert", "old-siren", "old-reply", "old-event", "old-health",
-        "old-telemetry", "old-waveform",
+    assert ids(box.due(0, ROOM, ROOM)) == ["new-alert", *(f"old-{kind.name}" for kind in Kind)]
+    assert [kind.name for kind in Kind] == [
+        "alert", "siren", "cap", "reply", "event", "health", "telemetry", "waveform",
     ]  # fmt: skip
 
 

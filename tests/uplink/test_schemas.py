@@ -122,7 +122,7 @@ def test_the_asyncapi_document_names_every_topic_and_only_files_that_exist() -> 
         f"eew/v1/{{city}}/{{station}}/{topic}"
         for topic in (
             "alert", "cap", "event", "siren", "health", "telemetry", "waveform", "reply",
-            "status", "arming", "hub/ack", "hub/command",
+            "status", "arming", "hub/ack", "hub/command", "hub/request",
         )
     }  # fmt: skip
     for channel in document["channels"].values():
