@@ -86,6 +86,8 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
         _check_site(findings, site, sensors)
     if (uplink := table(models.Uplink, "uplink")) is not None:
         _check_uplink(findings, uplink)
+        if uplink.sl651 is not None:
+            _check_sl651(findings, uplink.sl651, sensors)
     commands = table(models.Commands, "commands")
     keys = read_keys(findings, commands.keys) if commands is not None else {}
     plans = table(models.Plans, "plans")
@@ -162,7 +164,8 @@ def _check_seismic(findings: Findings, given: models.Seismic, sensors: Iterable[
 
 def _check_uplink(findings: Findings, given: models.Uplink) -> None:
     """What does not stop the core: files of the uplink may come after this check."""
-    for table, service in (("mqtt", given.mqtt), ("influx", given.influx)):
+    services = (("mqtt", given.mqtt), ("influx", given.influx), ("sl651", given.sl651))
+    for table, service in services:
         for name, value in service or ():
             if not name.endswith("_file") or value is None:
                 continue
@@ -205,6 +208,19 @@ def _check_cap(findings: Findings, given: models.Cap) -> None:
             findings.error(
                 ("uplink", "cap", "event_codes", hazard), f"{code!r}; expected LIST=CODE"
             )
+
+
+def _check_sl651(findings: Findings, given: models.Sl651, sensors: Iterable[Sensor]) -> None:
+    """What is reported must be measured here."""
+    there = [s.name for s in sensors if s.kind != "seismic"]
+    if given.rain_sensor is None and given.level_sensor is None:
+        text = "neither rain_sensor nor level_sensor; expected what to report"
+        findings.error(("uplink", "sl651"), text)
+    for key in ("rain_sensor", "level_sensor"):
+        name = getattr(given, key)
+        if name is not None and name not in there:
+            text = f"no gauge {name!r}; there are {', '.join(there) or 'none'}"
+            findings.error(("uplink", "sl651", key), text)
 
 
 _PRIVATE = ("password_file", "key_file", "token_file")

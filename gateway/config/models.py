@@ -117,6 +117,14 @@ PortName = Annotated[
 Corners = Annotated[tuple[float, float], Field(strict=False)]
 HazardName = Annotated[Hazard, Field(strict=False)]
 Corner = Annotated[tuple[float, float], Field(strict=False)]
+ElementCode = Annotated[int, Field(ge=0, le=0xFF)]
+HostPort = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\s:]+:[0-9]{1,5}$|^\[[0-9A-Fa-f:]+\]:[0-9]{1,5}$",
+        json_schema_extra=_form("an address host:port"),
+    ),
+]
 HttpUrl = Annotated[
     str, _url("http", "https"), Field(json_schema_extra=_form("an address http(s)://host:port"))
 ]
@@ -382,6 +390,52 @@ class Cap(Table):
     contact: str = Field(default="", max_length=200, description="Whom to ask")
 
 
+class Sl651(Table):
+    """Rain and water level to a hydrological centre by SL 651-2014 over TCP."""
+
+    centre: HostPort = Field(description="The centre")
+    station_address: str = Field(
+        pattern=r"^[0-9]{10}$",
+        description="This station's address at the centre",
+        json_schema_extra=_form("ten digits"),
+    )
+    centre_address: int = Field(default=1, ge=0, le=255, description="The centre's own address")
+    password_file: FilePath | None = Field(
+        default=None, description="File of the password, four hexadecimal digits; 0000 if not given"
+    )
+    station_class: Literal["river", "reservoir", "rain"] = Field(
+        default="river", description="Class of the station; the code of rain needs proving"
+    )
+    rain_sensor: Word | None = Field(default=None, description="The gauge that is reported")
+    level_sensor: Word | None = Field(default=None, description="The water level that is reported")
+    timed_min: int = Field(
+        default=360,
+        ge=0,
+        le=1440,
+        description="A timed report so often, from 08:00 Beijing; 0: none",
+        json_schema_extra={"unit": "min"},
+    )
+    hourly: bool = Field(default=True, description="A report each full hour")
+    extra: bool = Field(
+        default=True, description="A report when a scale of rain or water reaches another level"
+    )
+    five_minute_rain: bool = Field(
+        default=False,
+        description="Twelve 5-minute rains in the hourly report; their form needs proving",
+    )
+    answer_s: float = Field(
+        default=20.0, ge=0.1, le=300, description="How long the centre may take to answer"
+    )
+    rain_identifier: ElementCode = Field(
+        default=0x20, description="Element: rain since 08:00 Beijing"
+    )
+    total_identifier: ElementCode = Field(default=0x26, description="Element: accumulated rain")
+    level_identifier: ElementCode = Field(default=0x39, description="Element: water level")
+    five_minute_identifier: ElementCode = Field(
+        default=0xF4, description="Element: twelve 5-minute rains"
+    )
+
+
 class Uplink(Table):
     """What leaves the station. A table that is absent is a service that is off."""
 
@@ -394,6 +448,7 @@ class Uplink(Table):
     influx: Influx | None = None
     archive: Archive | None = None
     cap: Cap | None = None
+    sl651: Sl651 | None = None
 
 
 class Commands(Table):

@@ -10,7 +10,7 @@ from gateway.config.findings import Findings
 from gateway.config.models import Configuration, Table
 from gateway.config.source import read
 from gateway.config.validate import validate
-from gateway.uplink.config import CapConfig, InfluxConfig, MqttConfig, UplinkConfig
+from gateway.uplink.config import CapConfig, InfluxConfig, MqttConfig, Sl651Config, UplinkConfig
 
 
 def uplink_config(path: Path) -> UplinkConfig:
@@ -63,6 +63,7 @@ def uplink_config(path: Path) -> UplinkConfig:
         mqtt=mqtt,
         influx=influx,
         cap=cap,
+        sl651=None if given.sl651 is None else Sl651Config(**plain(given.sl651)),
         telemetry_interval_s=given.telemetry_interval_s,
         waveforms=given.waveforms,
         outbox_quota_mb=given.outbox.quota_mb,

@@ -67,6 +67,28 @@ class CapConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Sl651Config:
+    """``[uplink.sl651]``. Identifiers are SL 651 element codes."""
+
+    centre: str
+    station_address: str
+    centre_address: int = 1
+    password_file: str = ""
+    station_class: Literal["river", "reservoir", "rain"] = "river"
+    rain_sensor: str | None = None
+    level_sensor: str | None = None
+    timed_min: int = 360
+    hourly: bool = True
+    extra: bool = True
+    five_minute_rain: bool = False
+    answer_s: float = 20.0
+    rain_identifier: int = 0x20
+    total_identifier: int = 0x26
+    level_identifier: int = 0x39
+    five_minute_identifier: int = 0xF4
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkConfig:
     """Everything that the uplink needs. ``keys`` are public keys in hexadecimal, by key id."""
 
@@ -75,6 +97,7 @@ class UplinkConfig:
     mqtt: MqttConfig | None = None
     influx: InfluxConfig | None = None
     cap: CapConfig | None = None
+    sl651: Sl651Config | None = None
     outbox_quota_mb: int = 256
     telemetry_interval_s: float = 1.0
     waveforms: bool = False

@@ -505,10 +505,14 @@ def read_request(payload: bytes, *, retained: bool = False) -> Request:
 def sinks(config: UplinkConfig, state: Path) -> tuple[Sink, ...]:
     """Who else wants what the core says, by the configuration."""
     found: list[Sink] = []
-    if config.influx is not None:
-        from gateway.uplink.influx import Influx  # noqa: PLC0415  only where it is configured
+    state.mkdir(parents=True, exist_ok=True)
+    if config.sl651 is not None:
+        from gateway.uplink.hydrology import Hydrology  # noqa: PLC0415  only where it is configured
 
-        state.mkdir(parents=True, exist_ok=True)
+        found.append(Hydrology(config.sl651, state / "sl651.sqlite"))
+    if config.influx is not None:
+        from gateway.uplink.influx import Influx  # noqa: PLC0415  likewise
+
         station = Station(config.city, config.station)
         found.append(Influx(config.influx, station, state / "influx.sqlite"))
     return tuple(found)
