@@ -10,7 +10,10 @@ From the client, the greeting first:
 =====================================================  =========================================
 ``{"hello": {"have": …, "data": true}}``               ``have``: ``{"run_id": …, "seq": …}``; null
                                                        for all that the journal has; ``"now"``
-                                                       for new records only
+                                                       for new records only. ``data``: true for
+                                                       new data; ``"memory"`` for what memory has
+                                                       too, which then goes on filling while no
+                                                       client is there
 ``{"stored": {"run_id": …, "seq": …}}``                everything up to there is stored durably
 ``{"command": {…}}``                                   a signed envelope of at most 4 KiB
 =====================================================  =========================================
@@ -184,6 +187,7 @@ class Feed:
         self._data_seq = 0
         self._clients: list[_Client] = []
         self._requests: list[Request] = []
+        self._keeps_data = False
         self._selector: selectors.BaseSelector | None = None
         self._listener = listen(path)
 
@@ -203,8 +207,8 @@ class Feed:
 
     @property
     def wants_data(self) -> bool:
-        """Whether anybody listens to data: else it need not even be encoded."""
-        return any(client.wants_data for client in self._clients)
+        """Whether anybody listens to data, or will want it: else it need not even be encoded."""
+        return self._keeps_data or any(client.wants_data for client in self._clients)
 
     def publish(self, seq: int, line: bytes) -> None:
         """A record of this run: its JSON without a line feed; ``seq`` rises by one from 1 on."""
@@ -268,8 +272,11 @@ class Feed:
         elif have is not None:
             client.have = (str(have["run_id"]), int(have["seq"]))
             client.reach_memory(self._records)
-        client.data_at = self._data.end
         client.wants_data = bool(hello.get("data"))
+        client.data_at = self._data.end
+        if hello.get("data") == "memory":
+            client.data_at = self._data.first
+            self._keeps_data = True
         client.greeted = True
 
     def ask(self, request: Request) -> None:

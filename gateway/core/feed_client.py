@@ -29,7 +29,8 @@ class FeedClient:
     """One connection to the core's feed. Iterating gives its items as they come, without end.
 
     ``have`` is the last record stored; None asks for all that the core's journal has, ``"now"``
-    for new ones only. ``timeout_s`` is the longest wait for an item: when it is over, iterating
+    for new ones only. ``data`` asks for packets and readings: new ones, or what the core still has
+    in memory too. ``timeout_s`` is the longest wait for an item: when it is over, iterating
     gives None, so that the caller can see to other things.
 
     Raises:
@@ -41,7 +42,7 @@ class FeedClient:
         path: Path,
         have: Position | Literal["now"] = None,
         *,
-        data: bool = False,
+        data: bool | Literal["memory"] = False,
         timeout_s: float | None = None,
     ) -> None:
         self._path = path

@@ -36,7 +36,7 @@ class CoreFeed:
         if self._client is None and t >= self._retry_at:
             self._retry_at = t + RETRY_NS
             try:
-                self._client = FeedClient(self._path, have, data=True, timeout_s=0)
+                self._client = FeedClient(self._path, have, data="memory", timeout_s=0)
             except FeedError as error:
                 self.trouble = str(error)
             else:

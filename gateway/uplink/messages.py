@@ -26,7 +26,7 @@ cap         no        alerts as CAP 1.2, where configured
 reply       no        what became of a command
 event       no        onsets, rejected triggers, ground motion, coincidences, quality, levels
 health      no        degraded modes and their ends
-telemetry   no        readings of scalar sensors
+telemetry   no        readings of scalar sensors; the uplink's clock and queues
 waveform    no        samples, where configured
 status      yes       birth and last will
 arming      yes       whether the sirens may sound
@@ -84,6 +84,7 @@ _KINDS = {
     "reply": Kind.reply,
     "health": Kind.health,
     "telemetry": Kind.telemetry,
+    "uplink": Kind.telemetry,
     "waveform": Kind.waveform,
 }
 RETAINED = frozenset({"status", "arming"})

@@ -10,8 +10,9 @@ One SQLite database in WAL mode with one writer, this process:
 =========  ======================================================================================
 message    ``sequence`` (order of arrival, never used twice), ``kind``, ``id`` (unique), ``topic``,
            ``payload``, ``powered_s`` (when it came, on the powered-on clock below)
-state      ``run_id`` and ``seq`` (the last record stored), ``powered_s``, ``reserved`` (sequence
-           numbers below this may have been used)
+state      ``run_id`` and ``seq`` (the last record stored), ``data_run_id`` and ``data_seq`` (the
+           last reading stored), ``powered_s``, ``reserved`` (sequence numbers below this may have
+           been used)
 dropped    ``kind``, ``reason`` (quota, expired, memory, damaged), ``count``
 retained   ``topic``, ``payload``: the latest of each retained topic
 =========  ======================================================================================
@@ -136,6 +137,8 @@ class Outbox:
         """How often a damaged database was set aside since the start."""
         self.position: Position | None = None
         """What the core may be told is stored."""
+        self.data_position: Position | None = None
+        """The last item of data that is in a message that was put."""
         self._reached: Position | None = None
         self._quota_bytes = quota_bytes
         self._fresh: dict[int, Message] = {}
@@ -316,6 +319,23 @@ class Outbox:
                     found[Kind(kind)] += count
         return dict(found)
 
+    def queues(self, t: int) -> dict[Kind, tuple[int, int]]:
+        """How many messages of each class wait, and the age of the oldest, powered-on seconds."""
+        found = dict.fromkeys(Kind, (0, 0))
+        oldest: dict[Kind, int] = {}
+        for message in self._fresh.values():
+            oldest.setdefault(message.kind, message.powered_s)
+        if self._db is not None:
+            with suppress(*_FAULTS, ValueError):
+                for kind, powered_s in self._db.execute(
+                    "SELECT kind, powered_s FROM message WHERE sequence IN"
+                    " (SELECT min(sequence) FROM message GROUP BY kind)"
+                ):
+                    oldest[Kind(kind)] = powered_s
+        for kind, count in self.waiting().items():
+            found[kind] = count, max(0, self._powered(t) - oldest.get(kind, self._powered(t)))
+        return found
+
     def close(self, t: int) -> None:
         """Store what waits and close the database."""
         self.commit(t)
@@ -415,6 +435,9 @@ class Outbox:
         }
         if self._reached is not None:
             state |= {"run_id": self._reached.run_id, "seq": self._reached.seq}
+        if self.data_position is not None:
+            run_id, seq = self.data_position
+            state |= {"data_run_id": run_id, "data_seq": seq}
         db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", state.items())
 
     def _trim(self, db: sqlite3.Connection, t: int) -> Counter[tuple[Kind, str]]:
@@ -485,6 +508,7 @@ class Outbox:
             }
         if self._reached is None:
             self._reached = self.position = state.position
+        self.data_position = self.data_position or state.data_position
         self._retained = retained | self._retained
         for lane in self._lanes.values():
             lane.more = True
@@ -524,7 +548,7 @@ class Outbox:
         db, _, retained = self._connect()
         last = max((row[0] for row in rows), default=0)
         powered_s = max((row[5] for row in rows), default=0)
-        state = _State(None, powered_s, max(last + RESERVE, time.time_ns() // 1000))
+        state = _State(None, None, powered_s, max(last + RESERVE, time.time_ns() // 1000))
         db.execute("BEGIN IMMEDIATE")
         db.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
         db.execute("COMMIT")
@@ -549,6 +573,7 @@ class _State(NamedTuple):
     """The table of that name."""
 
     position: Position | None
+    data_position: Position | None
     powered_s: int
     reserved: int
 
@@ -559,14 +584,17 @@ class _State(NamedTuple):
         Raises:
             sqlite3.DatabaseError: they are not what was written there.
         """
-        run_id, seq = found.get("run_id"), found.get("seq")
         powered_s, reserved = found.get("powered_s", 0), found.get("reserved", 0)
-        position = None
-        if isinstance(run_id, str) and isinstance(seq, int):
-            position = Position(run_id, seq)
         if not isinstance(powered_s, int) or not isinstance(reserved, int) or powered_s < 0:
             raise sqlite3.DatabaseError(f"state is {found}")
-        return cls(position, powered_s, reserved)
+        places: list[Position | None] = []
+        for prefix in ("", "data_"):
+            run_id, seq = found.get(f"{prefix}run_id"), found.get(f"{prefix}seq")
+            if isinstance(run_id, str) and isinstance(seq, int):
+                places.append(Position(run_id, seq))
+            else:
+                places.append(None)
+        return cls(places[0], places[1], powered_s, reserved)
 
 
 def _is_damage(error: Exception, path: Path) -> bool:

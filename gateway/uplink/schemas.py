@@ -89,6 +89,10 @@ def _made_here() -> dict[str, Schema]:
         },
         "One measurement at the end of its interval; the unit is in the quantity's name.",
     )
+    queue = _object(
+        {"name": text, "waiting": {"type": "integer", "minimum": 0}, "oldest_s": number},
+        "A queue: items that wait, and the age of the oldest.",
+    )
     return {
         "telemetry": _object(
             {
@@ -121,6 +125,15 @@ def _made_here() -> dict[str, Schema]:
                 "xml": {"type": "string", "contentMediaType": "application/cap+xml"},
             },
             "A step of an alert as a CAP 1.2 message.",
+        ),
+        "uplink": _object(
+            {
+                "type": {"const": "uplink"},
+                "time": _TIME,
+                "clock": _clock(),
+                "queues": {"type": "array", "items": queue},
+            },
+            "The uplink's clock, and how much waits for the hub, by class, and for each sink.",
         ),
         "status": _object(
             {

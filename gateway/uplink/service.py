@@ -32,7 +32,7 @@ from gateway.events import MICRO, NS, Event, Reply, iso, to_record
 from gateway.uplink.cap import cap_record
 from gateway.uplink.config import MqttConfig, UplinkConfig
 from gateway.uplink.feed import CoreFeed
-from gateway.uplink.messages import RETAINED, Station, cloud_event, kind_of
+from gateway.uplink.messages import RETAINED, Kind, Station, cloud_event, kind_of
 from gateway.uplink.mqtt import (
     Connection,
     Down,
@@ -49,6 +49,12 @@ from gateway.uplink.sink import Fault, Publication, Request, Sink
 log = logging.getLogger("gateway.uplink")
 
 CLOCK_NS = NS
+REPORT_NS = 60 * NS
+"""How often the clock and the queues are told."""
+BEHIND_S = 300.0
+"""So old may a sink's oldest item be."""
+UNACKNOWLEDGED_S = 60
+"""So old may an alert be while the broker is there, until the hub's silence is told."""
 FAREWELL_NS = 2 * NS
 MAX_IDS = 10_000
 MAX_REQUEST_BYTES = 4096
@@ -128,6 +134,9 @@ class Uplink:
         self._in_flight: dict[int, tuple[Message, int]] = {}
         self._bulk = BulkWindow()
         self._stored: Position | None = self.outbox.position
+        self._data_seen: Position | None = None
+        self._report_at = t + REPORT_NS
+        self._up_since = t
         self._readings: list[Mapping[str, Any]] = []
         self._telemetry_at: int | None = None
         self._away = False
@@ -139,7 +148,7 @@ class Uplink:
 
     def next_deadline(self, t: int) -> int:
         """When :meth:`turn` is next wanted, readable sockets apart."""
-        times = [self._clock_at, self.outbox.next_deadline()]
+        times = [self._clock_at, self._report_at, self.outbox.next_deadline()]
         if self._connection is not None:
             times.append(self._connection.next_deadline(t))
         times += [
@@ -155,6 +164,8 @@ class Uplink:
             self._clock_at = t + CLOCK_NS
             self._utc.sample(*read_system())
             self._look_after(t)
+        if t >= self._report_at:
+            self._report(t)
         if self._connection is not None:
             self._connection.tick(t)
             for happening in self._connection.happened(t):
@@ -203,9 +214,11 @@ class Uplink:
     # --- from the core ----------------------------------------------------------------------------
 
     def _item(self, item: Mapping[str, Any], t: int) -> None:
-        for sink in self._sinks:
-            sink.take(item)
         try:
+            if item.get("stream") == "data" and self._is_old(item, t):
+                return
+            for sink in self._sinks:
+                sink.take(item)
             match item.get("stream"):
                 case "record":
                     self._record(str(item["run_id"]), int(item["seq"]), item["record"], t)
@@ -248,19 +261,39 @@ class Uplink:
             self._put(f"{run_id}-{seq}.cap", cap_record(record, self._config.cap), t)
         self.outbox.reached(run_id, seq, t)
 
+    def _is_old(self, item: Mapping[str, Any], t: int) -> bool:
+        """Whether this process had an item of data before; what is missing is counted."""
+        run_id, seq = str(item["run_id"]), int(item["seq"])
+        seen, self._data_seen = self._data_seen, Position(run_id, seq)
+        if seen is None:
+            last = self.outbox.data_position
+            if last is not None and last.run_id == run_id and seq > last.seq + 1:
+                detail = "data: the uplink was away for longer than the core remembers"
+                self._incident("feed", "lost", t, detail, seq - last.seq - 1)
+            return False
+        if seen.run_id == run_id and seq <= seen.seq:
+            self._data_seen = seen
+            return True
+        return False
+
     def _take_data(self, item: Mapping[str, Any], t: int) -> None:
+        stored = self.outbox.data_position
+        if stored is not None and stored.run_id == item["run_id"] and item["seq"] <= stored.seq:
+            return
         if "reading" in item:
             self._readings.append(_reading(item["reading"]))
             if self._telemetry_at is None:
                 self._telemetry_at = t + round(self._config.telemetry_interval_s * NS)
         elif "packet" in item and self._config.waveforms:
             packet = item["packet"]
-            self._put(self._own_id(), {"type": "waveform", "time": packet["start"], **packet}, t)
+            identity = f"{item['run_id']}-d{item['seq']}"
+            self._put(identity, {"type": "waveform", "time": packet["start"], **packet}, t)
 
     def _send_telemetry(self, t: int) -> None:
         readings, self._readings, self._telemetry_at = self._readings, [], None
         record = {"type": "telemetry", "time": readings[-1]["time"], "readings": readings}
         self._put(self._own_id(), record, t)
+        self.outbox.data_position = self._data_seen
 
     def _put(self, identity: str, record: Mapping[str, Any], t: int) -> None:
         name = record["type"]
@@ -331,6 +364,7 @@ class Uplink:
         assert self._connection is not None  # noqa: S101  only a connection says that it is up
         log.info("hub reached", extra={"url": up.url, "mqtt": up.version})
         self._away = False
+        self._up_since = t
         self._tell(self._health.clear("uplink", "disconnected", t, up.url), t)
         self._connection.subscribe(self._station.topic("hub/#"))
         topic, payload = self._status("online")
@@ -440,6 +474,11 @@ class Uplink:
         for sink in self._sinks:
             for fault in sink.faults():
                 self._fault(sink.name, fault, t)
+            if sink.lag().oldest_s > BEHIND_S:
+                detail = f"its oldest item waits for more than {BEHIND_S:.0f} s to be written"
+                self._tell(health.condition(sink.name, "behind", t, detail), t)
+            else:
+                self._tell(health.clear(sink.name, "behind", t), t)
         self._tell(health.tick(t), t)
 
     def _fault(self, component: str, fault: Fault, t: int) -> None:
@@ -451,6 +490,42 @@ class Uplink:
             case "right":
                 self._tell(self._health.clear(component, fault.kind, t), t)
 
+    def _report(self, t: int) -> None:
+        """Tell the clock's state and how much waits where."""
+        self._report_at = t + REPORT_NS
+        waiting: dict[str, tuple[int, float]] = {
+            **{kind.name: found for kind, found in self.outbox.queues(t).items()},
+            **{sink.name: sink.lag() for sink in self._sinks},
+        }
+        record = {
+            "type": "uplink",
+            "time": iso(t + self._utc.offset_ns),
+            "clock": self._utc.status(),
+            "queues": [
+                {"name": name, "waiting": count, "oldest_s": round(oldest_s, 1)}
+                for name, (count, oldest_s) in waiting.items()
+            ],
+        }
+        self._hand_to_sinks(record)
+        self._put(self._own_id(), record, t)
+        if self._connection is None or self._mqtt.acknowledgement != "hub":
+            return
+        oldest_s = max(waiting[kind.name][1] for kind in Kind if kind.urgent)
+        connected = self._connection.room > 0 and t - self._up_since > UNACKNOWLEDGED_S * NS
+        if connected and oldest_s > UNACKNOWLEDGED_S:
+            detail = (
+                f"{self._connection.url} is there, and no hub acknowledges: see that the hub runs "
+                f"and may write {self._station.topic('hub/ack')}, and that this station may write "
+                f"{self._station.topic('alert')}"
+            )
+            self._tell(self._health.condition("uplink", "unacknowledged", t, detail), t)
+        elif oldest_s <= UNACKNOWLEDGED_S:
+            self._tell(self._health.clear("uplink", "unacknowledged", t), t)
+
+    def _hand_to_sinks(self, record: Mapping[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.take({"stream": "uplink", "record": record})
+
     def _incident(self, component: str, kind: str, t: int, detail: str, count: int = 1) -> None:
         self._tell(self._health.incident(component, kind, t, detail, count), t)
 
@@ -458,6 +533,7 @@ class Uplink:
         for event in events:
             record = to_record(event, self._utc.offset_ns)
             log.warning(record["type"], extra={"record": record})
+            self._hand_to_sinks(record)
             self._put(self._own_id(), record, t)
 
     def _own_id(self) -> str:

@@ -16,7 +16,12 @@ the sink's thread   :meth:`~Sink.work` and :meth:`~Sink.finish`, which a sink de
 
 Items are those of the core's feed, see ``gateway.core.feed``: ``{"record": …}``,
 ``{"reading": …}``, ``{"packet": …}``, ``{"stream": "gap", …}``. A request of the hub that a
-sink serves comes as ``{"request": Request}``.
+sink serves comes as ``{"request": Request}``. What the uplink itself says (health, and every minute
+its clock and queues) comes as ``{"stream": "uplink", "record": …}``.
+
+After the uplink's restart the data of the last minutes, as far as the core remembers them, comes
+once more: a sink that was killed with half a minute in memory gets it back, and what it has written
+already it must recognise by its time.
 """
 
 import logging

@@ -15,8 +15,11 @@ from nacl.signing import SigningKey
 from gateway.clock import UtcClock
 from gateway.core import commands
 from gateway.core.commands import Action, Clock, Command, sign
+from gateway.core.feed import MEMORY_RECORDS
 from gateway.events import NS, ArmingChange, iso
 from gateway.hub.broker import Broker
+from gateway.uplink import service
+from gateway.uplink.messages import Kind
 from gateway.uplink.service import BulkWindow, now
 from tests.uplink.city import City, alert, reading
 
@@ -277,3 +280,65 @@ def test_readings_are_sent_before_the_end(city: City) -> None:
     city.stop_uplink()
     city.start_uplink()
     city.until(lambda: any(m.kind == "telemetry" for m in city.heard))
+
+
+def test_readings_that_came_while_the_uplink_was_away_are_told_once(city: City) -> None:
+    city.start_hub()
+    city.start_uplink()
+    city.until(lambda: city.core.feed.wants_data)
+    city.core.data(reading(0))
+    city.until(lambda: any(m.kind == "telemetry" for m in city.heard))
+    city.until(lambda: city.waiting() == 0)
+    city.stop_uplink()
+    city.core.turn()
+    for n in range(1, 4):
+        city.core.data(reading(n))
+    city.start_uplink()
+    city.core.data(reading(4))
+
+    def values() -> list[float]:
+        found = (m.data.get("readings", ()) for m in city.heard if m.type == "telemetry")
+        return [round(r["value"], 1) for readings in found for r in readings]
+
+    city.until(lambda: len(values()) >= 5)
+    assert values() == [0.0, 0.2, 0.4, 0.6, 0.8]
+
+
+def test_data_that_the_core_no_longer_remembers_is_counted(city: City) -> None:
+    city.start_hub()
+    city.start_uplink()
+    city.until(lambda: city.core.feed.wants_data)
+    city.core.data(reading(0))
+    city.until(lambda: any(m.kind == "telemetry" for m in city.heard))
+    city.stop_uplink()
+    city.core.turn()
+    for n in range(1, MEMORY_RECORDS + 11):
+        city.core.data(reading(n))
+    city.start_uplink()
+    city.until(lambda: details(city, "lost"))
+    lost = next(m for m in city.heard if m.data.get("kind") == "lost")
+    assert lost.data["count"] == 10
+
+
+def test_the_clock_and_the_queues_are_told_every_minute(city: City) -> None:
+    city.start_hub()
+    uplink = city.start_uplink()
+    city.until(lambda: any(m.kind == "status" for m in city.heard))
+    uplink._report_at = 0
+    city.until(lambda: any(m.type == "uplink" for m in city.heard))
+    told = next(m for m in city.heard if m.type == "uplink")
+    assert [queue["name"] for queue in told.data["queues"]] == list(Kind.__members__)
+    assert told.data["clock"]["state"] in ("never", "synchronised", "holdover")
+    assert city.faults() == []
+
+
+def test_a_hub_that_acknowledges_nothing_is_told_with_what_to_do(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "UNACKNOWLEDGED_S", -1)
+    city.start_hub(acknowledge=False)
+    uplink = city.start_uplink()
+    city.until(lambda: any(m.kind == "status" for m in city.heard))
+    uplink._report_at = 0
+    city.until(lambda: details(city, "unacknowledged"))
+    assert "hub/ack" in details(city, "unacknowledged")[0]
