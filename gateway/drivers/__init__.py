@@ -18,7 +18,12 @@ from gateway.drivers.registry import load_object as load_object
 from gateway.events import Diagnostic, Reading, Scans
 
 BUILT_IN = {
+    "dfrobot_a02yyuw": "gateway.drivers.dfrobot_a02yyuw:DfrobotA02yyuw",
+    "gill_windsonic": "gateway.drivers.gill_windsonic:GillWindSonic",
     "hydreon_rg15": "gateway.drivers.hydreon_rg15:HydreonRg15",
+    "maxbotix_hrxl": "gateway.drivers.maxbotix_hrxl:MaxbotixHrxl",
+    "nova_sds011": "gateway.drivers.nova_sds011:NovaSds011",
+    "plantower_pms5003": "gateway.drivers.plantower_pms5003:PlantowerPms5003",
     "psn_adc": "gateway.drivers.psn_adc:PsnAdc",
     "rpi_seism": "gateway.drivers.rpi_seism:RpiSeism",
 }
