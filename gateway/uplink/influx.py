@@ -1,70 +1,158 @@
-"""Readings and ground motion to a time-series database, in InfluxDB's line protocol (v2 API).
+"""What is measured to a time-series database, in InfluxDB's line protocol (v2 API).
 
 What the loop hands over goes to a spool on disk first and leaves it when the server has said that
-it is stored; a restart, a long outage or a kill costs nothing that was spooled. A batch that
-was sent twice does no harm: the same series and time overwrite each other.
+it is stored; a restart, a long outage or a kill costs nothing that was spooled. A batch that was
+sent twice does no harm: the same series and time overwrite each other.
+
+After an outage the new points go first and the spool's oldest follow in order, in what time is
+left between two rounds of new ones.
 
 ====================  ==========================================================================
 server's answer       what follows
 ====================  ==========================================================================
 2xx                   the lines are deleted
-400, 413, 422         the batch is halved; a single line that is refused is dropped and counted
+400, 413, 422         where the answer names lines (InfluxDB 3), those are dropped and counted, and
+                      the others are stored; else the batch is halved until single lines are left
+401, 403, 404         the token or the bucket is wrong, which is said; the token's file is read anew
 anything else, none   the lines stay; the next try comes after a pause that doubles to a minute
 ====================  ==========================================================================
+
+==============  ================================  =============================================
+measurement     tags besides city and station     fields
+==============  ================================  =============================================
+reading         sensor                            the quantity with its unit, such as rain_mm
+rsam            channel                           value (counts), samples; each minute
+ground_motion   site                              pga, pgv, pgd, pd, tau_c, cav, intensity, …
+level           sensor, hazard                    level (0 none to 4 red), value
+alert           hazard, status                    level; 0 once it has ended
+siren           siren, status                     on (1, 0)
+health          component, kind                   state (0 ok, 1 degraded, 2 failed), count
+quality         channel, kind                     count
+clock                                             synchronised (1, 0), uncertainty_s, steps
+queue           name                              waiting, oldest_s
+==============  ================================  =============================================
 
 ::
 
     reading,city=demo,station=cn-demo-001,sensor=rain1 rain_mm=0.2 1700000000000000000
-    ground_motion,city=demo,station=cn-demo-001,site=NP.1765 pga=0.12,intensity=5.3 17…
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from gateway.events import MICRO, parse_iso
+from gateway.events import MICRO, NS, Level, parse_iso
 from gateway.uplink.config import InfluxConfig
 from gateway.uplink.messages import Station
+from gateway.uplink.minutes import Minutes, MinuteValue
 from gateway.uplink.outbox import used_bytes
 from gateway.uplink.sink import Item, Sink
 
 BATCH_LINES = 100
+BACKLOG_S = 0.5
+"""How long lines from before are sent between two rounds of new ones."""
 PAUSE_S = (1.0, 60.0)
 TIMEOUT_S = 10.0
 MAX_HELD = 10_000
 """Lines that may wait for a disk that fails."""
-_MOTION = ("pga", "pgv", "pgd", "pd", "tau_c", "cav", "intensity", "predicted")
+_MOTION = ("pga", "pgv", "pgd", "pd", "pd_max", "tau_c", "cav", "intensity", "predicted")
+_STATES = {"ok": 0, "degraded": 1, "failed": 2}
+_OVER = ("cancel", "expire")
 _REFUSED = (400, 413, 422)
+_ADVICE = {
+    401: "the token is not known there; put a valid one into token_file",
+    403: "the token may not write to the bucket; give it that right, or another token",
+    404: "there is no such bucket or organisation; make it, or correct uplink.influx",
+}
 
-Write = Callable[[Sequence[str]], int]
-"""Sends lines; the HTTP status, 0 if the server can't be reached."""
+
+class Answer(NamedTuple):
+    """What the server said: HTTP status, 0 if it can't be reached, and the body or the reason."""
+
+    status: int
+    text: str = ""
+
+
+Write = Callable[[Sequence[str]], Answer]
+"""Sends lines."""
 
 
 def lines(item: Mapping[str, Any], station: Station) -> list[str]:
-    """The lines for an item of the core's feed; none for what is no measurement."""
+    """The lines for an item of the feed, packets apart; none for what is no measurement."""
     if "reading" in item and item["reading"]["micro"] is not None:
         reading = item["reading"]
-        tags = {"sensor": reading["sensor"]}
         values = {reading["quantity"]: reading["micro"] / MICRO}
-        return [_line("reading", station, tags, values, reading["time"])]
-    record = item.get("record")
-    if record and record.get("type") == "ground_motion":
-        values = {name: record[name] for name in _MOTION if record.get(name) is not None}
-        tags = {"site": record["station"]}
-        return [_line("ground_motion", station, tags, values, record["time"])]
-    return []
+        return [_line("reading", station, {"sensor": reading["sensor"]}, values, reading["time"])]
+    record = item.get("record") or {}
+    return [
+        _line(name, station, tags, values, record["time"])
+        for name, tags, values in _points(record)
+        if values
+    ]
+
+
+_Point = tuple[str, dict[str, str], dict[str, float]]
+
+
+def _points(record: Mapping[str, Any]) -> list[_Point]:
+    """Measurement, tags and fields of a record."""
+
+    def tags(*names: str) -> dict[str, str]:
+        return {name: record[name] for name in names}
+
+    found: list[_Point] = []
+    match record.get("type"):
+        case "ground_motion":
+            motion = {name: record[name] for name in _MOTION if record.get(name) is not None}
+            found = [("ground_motion", {"site": record["station"]}, motion)]
+        case "level":
+            fields = {"level": Level[record["level"]].value, "value": record["value"]}
+            found = [("level", tags("sensor", "hazard"), fields)]
+        case "alert":
+            level = 0 if record["phase"] in _OVER else Level[record["level"]].value
+            found = [("alert", tags("hazard", "status"), {"level": level})]
+        case "siren":
+            found = [("siren", tags("siren", "status"), {"on": int(record["action"] == "on")})]
+        case "health":
+            fields = {"state": _STATES[record["state"]], "count": record["count"]}
+            found = [("health", tags("component", "kind"), fields)]
+        case "quality":
+            found = [("quality", tags("channel", "kind"), {"count": 1})]
+        case "uplink":
+            clock = record["clock"]
+            known = {"uncertainty_s": clock["uncertainty_s"]} if clock["uncertainty_s"] else {}
+            state = {"synchronised": int(clock["state"] == "synchronised"), "steps": clock["steps"]}
+            found = [
+                ("clock", {}, state | known),
+                *(
+                    ("queue", {"name": q["name"]}, {k: q[k] for k in ("waiting", "oldest_s")})
+                    for q in record["queues"]
+                ),
+            ]
+    return found
+
+
+def minute_line(value: MinuteValue, station: Station) -> str:
+    """The line for a channel's minute."""
+    fields = {"value": float(f"{value.mean_absolute:.6g}"), "samples": value.samples}
+    return _line("rsam", station, {"channel": value.channel}, fields, value.end_ns)
 
 
 def _line(
-    name: str, station: Station, tags: Mapping[str, str], values: Mapping[str, float], moment: str
+    name: str,
+    station: Station,
+    tags: Mapping[str, str],
+    values: Mapping[str, float],
+    moment: str | int,
 ) -> str:
     named = {"city": station.city, "station": station.id} | dict(tags)
-    labels = ",".join(f"{key}={_escaped(value)}" for key, value in named.items())
-    fields = ",".join(f"{_escaped(key)}={value!r}" for key, value in values.items())
-    return f"{name},{labels} {fields} {parse_iso(moment)}"
+    labels = ",".join(f"{key}={_escaped(value)}" for key, value in named.items() if value)
+    fields = ",".join(f"{_escaped(key)}={float(value)!r}" for key, value in values.items())
+    return f"{name},{labels} {fields} {parse_iso(moment) if isinstance(moment, str) else moment}"
 
 
 def _escaped(text: str) -> str:
@@ -75,7 +163,11 @@ def _escaped(text: str) -> str:
 
 
 def client_write(config: InfluxConfig) -> Write:
-    """Writing with influxdb-client, synchronously: its batching mode loses what it holds."""
+    """Writing with influxdb-client, synchronously: its batching mode loses what it holds.
+
+    Raises:
+        OSError: the token's file can't be read.
+    """
     from influxdb_client.client.influxdb_client import InfluxDBClient  # noqa: PLC0415  only where it is configured
     from influxdb_client.client.write_api import SYNCHRONOUS  # noqa: PLC0415  likewise
     from influxdb_client.rest import ApiException  # noqa: PLC0415  likewise
@@ -87,14 +179,14 @@ def client_write(config: InfluxConfig) -> Write:
     )
     api = client.write_api(write_options=SYNCHRONOUS)
 
-    def write(batch: Sequence[str]) -> int:
+    def write(batch: Sequence[str]) -> Answer:
         try:
             api.write(config.bucket, record="\n".join(batch))
         except ApiException as error:
-            return int(error.status or 0)
-        except (HTTPError, OSError):
-            return 0
-        return 204
+            return Answer(int(error.status or 0), str(error.body or error.reason or ""))
+        except (HTTPError, OSError) as error:
+            return Answer(0, str(error))
+        return Answer(204)
 
     return write
 
@@ -108,18 +200,27 @@ class Spool:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS line (id INTEGER PRIMARY KEY, text TEXT)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS minute (channel TEXT PRIMARY KEY, end_ns INT)")
         self._quota_bytes = quota_bytes
+        self.last = self._db.execute("SELECT ifnull(max(id), 0) FROM line").fetchone()[0]
+        """Id of the newest line."""
+        self.count = self._db.execute("SELECT count(*) FROM line").fetchone()[0]
+        """How many lines there are."""
 
-    def add(self, texts: Sequence[str]) -> int:
-        """Keep lines; how many of the oldest had to go for them.
+    def add(self, texts: Sequence[str], minutes: Mapping[str, int] = {}) -> int:
+        """Keep lines, and the ends of the channels' last minutes among them.
+
+        Gives how many of the oldest lines had to go for them.
 
         Raises:
             sqlite3.Error: the disk does not take them.
         """
-        dropped = 0
+        dropped, last = 0, self.last
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany("INSERT INTO line (text) VALUES (?)", [(x,) for x in texts])
+            rows = enumerate(texts, last + 1)  # an id is never used twice, even in an empty table
+            self._db.executemany("INSERT INTO line VALUES (?, ?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO minute VALUES (?, ?)", minutes.items())
             while used_bytes(self._db) > self._quota_bytes and (removed := self._drop_oldest()):
                 dropped += removed
             self._db.execute("COMMIT")
@@ -127,15 +228,25 @@ class Spool:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
+        self.last = last + len(texts)
+        self.count += len(texts) - dropped
         return dropped
 
-    def oldest(self, most: int) -> list[tuple[int, str]]:
-        """The oldest lines with their ids."""
-        return self._db.execute("SELECT id, text FROM line ORDER BY id LIMIT ?", (most,)).fetchall()
+    def after(self, identity: int, most: int) -> list[tuple[int, str]]:
+        """The oldest lines behind an id, with their ids."""
+        return self._db.execute(
+            "SELECT id, text FROM line WHERE id > ? ORDER BY id LIMIT ?", (identity, most)
+        ).fetchall()
 
     def remove(self, first: int, last: int) -> None:
         """Forget the lines of these ids."""
-        self._db.execute("DELETE FROM line WHERE id BETWEEN ? AND ?", (first, last))
+        self.count -= self._db.execute(
+            "DELETE FROM line WHERE id BETWEEN ? AND ?", (first, last)
+        ).rowcount
+
+    def minutes(self) -> dict[str, int]:
+        """The end of each channel's last minute."""
+        return dict(self._db.execute("SELECT channel, end_ns FROM minute"))
 
     def close(self) -> None:
         self._db.close()
@@ -157,63 +268,106 @@ class Influx(Sink):
         self._station = station
         self._path = path
         self._opened: Spool | None = None
+        self._minutes: Minutes | None = None
         self._write = write
         self._held: list[str] = []
+        self._held_minutes: dict[str, int] = {}
+        self._sent_live = 0
         self._pause_s = PAUSE_S[0]
         self._next_try_s = 0.0
 
     def wants(self, item: Item) -> bool:
-        return "reading" in item or "record" in item
+        return "reading" in item or "packet" in item or "record" in item
 
     def work(self, items: Sequence[Item]) -> float | None:
+        self._guarded_step(lambda _: True)  # so that it is known which minutes are written
         for item in items:
-            self._held += lines(item, self._station)
-        self._guarded_step(self._keep)
-        while time.monotonic() >= self._next_try_s and self._guarded_step(self._send):
-            pass
-        return max(0.0, self._next_try_s - time.monotonic()) or PAUSE_S[1]
+            self._take_in(item)
+        kept = self._guarded_step(self._keep)
+        if kept and time.monotonic() >= self._next_try_s:
+            more = self._guarded_step(self._send_live) and self._guarded_step(self._send_backlog)
+            self._guarded_step(self._say_behind)
+            if more:
+                return 0.0
+        left_s = self._next_try_s - time.monotonic()
+        return left_s if left_s > 0 else PAUSE_S[1]
 
     def finish(self) -> None:
         if self._opened is not None:
             self._opened.close()
+
+    def _take_in(self, item: Item) -> None:
+        try:
+            if "packet" in item:
+                self._minutes = self._minutes or Minutes({})
+                for value in self._minutes.take(item["packet"]):
+                    self._held.append(minute_line(value, self._station))
+                    self._held_minutes[value.channel] = value.end_ns
+            else:
+                self._held += lines(item, self._station)
+        except (KeyError, ValueError, TypeError) as error:
+            self.incident("garbled", f"an item of the feed: {error!r}")
 
     def _guarded_step(self, step: Callable[[Spool], bool]) -> bool:
         """A step that needs the spool; a disk that fails is said, a damaged spool begins anew."""
         try:
             if self._opened is None:
                 self._opened = Spool(self._path, self._config.quota_mb << 20)
-            return step(self._opened)
+                self._sent_live = self._opened.last
+                self._minutes = self._minutes or Minutes(self._opened.minutes())
+            done = step(self._opened)
         except sqlite3.Error as error:
-            self.incident("store", f"{self._path}: {error}")
+            self.wrong("store", f"{self._path}: {error}")
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
+                aside = self._path.with_name(f"{self._path.name}.damaged")
+                self._path.replace(aside)
+                self.incident("damaged", f"{self._path} was set aside as {aside.name}")
+            self._next_try_s = max(self._next_try_s, time.monotonic() + PAUSE_S[0])
             return False
+        self.right("store")
+        return done
 
     def _keep(self, spool: Spool) -> bool:
         if (over := len(self._held) - MAX_HELD) > 0:
             del self._held[:over]
             self.incident("dropped", "lines that could not be stored", over)
         if self._held:
-            if dropped := spool.add(self._held):
-                self.incident("dropped", "lines over the spool's quota", dropped)
+            if dropped := spool.add(self._held, self._held_minutes):
+                self.incident("dropped", "the oldest lines, over the spool's quota", dropped)
             self._held.clear()
+            self._held_minutes.clear()
         return True
 
-    def _send(self, spool: Spool) -> bool:
-        """Send the oldest batch; whether there may be more to send now."""
-        batch = spool.oldest(BATCH_LINES)
-        if not batch:
-            return False
+    def _send_live(self, spool: Spool) -> bool:
+        """Send what is new; whether the server takes it."""
+        while batch := spool.after(self._sent_live, BATCH_LINES):
+            if not self._sent_or_paused(batch, spool):
+                self._sent_live = spool.last
+                return False
+            self._sent_live = batch[-1][0]
+        return True
+
+    def _send_backlog(self, spool: Spool) -> bool:
+        """Send the oldest for a while; whether there is more."""
+        end_s = time.monotonic() + BACKLOG_S
+        while batch := spool.after(0, BATCH_LINES):
+            if not self._sent_or_paused(batch, spool):
+                return False
+            if time.monotonic() >= end_s or self.ending:
+                return True
+        return False
+
+    def _sent_or_paused(self, batch: Sequence[tuple[int, str]], spool: Spool) -> bool:
         if not self._sent(batch):
             self._next_try_s = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, PAUSE_S[1])
             return False
         spool.remove(batch[0][0], batch[-1][0])
         self._pause_s = PAUSE_S[0]
-        return len(batch) == BATCH_LINES
+        return True
 
     def _sent(self, batch: Sequence[tuple[int, str]]) -> bool:
         """Whether nothing of the batch needs to be sent again."""
@@ -221,18 +375,49 @@ class Influx(Sink):
             try:
                 self._write = client_write(self._config)
             except OSError as error:
-                self.incident("token", str(error))
+                self.wrong("unavailable", f"uplink.influx.token_file: {error}")
                 return False
-        status = self._write([text for _, text in batch])
-        if status in _REFUSED:
-            if len(batch) == 1:
-                self.incident("refused", f"{status}: {batch[0][1][:200]}")
-                return True
-            middle = len(batch) // 2
-            return self._sent(batch[:middle]) and self._sent(batch[middle:])
-        if not 200 <= status < 300:
-            said = f"answers {status}" if status else "can't be reached"
-            self.wrong("unavailable", f"{self._config.url} {said}")
+        answer = self._write([text for _, text in batch])
+        if answer.status in _REFUSED:
+            return self._without_refused(batch, answer)
+        if not 200 <= answer.status < 300:
+            said = f"answers {answer.status}" if answer.status else "can't be reached"
+            detail = f"{self._config.url} {said}: {_ADVICE.get(answer.status) or answer.text[:200]}"
+            self.wrong("unavailable", detail)
+            if answer.status in _ADVICE and self._config.token_file:
+                self._write = None
             return False
         self.right("unavailable")
         return True
+
+    def _without_refused(self, batch: Sequence[tuple[int, str]], answer: Answer) -> bool:
+        if named := refused_lines(answer.text, len(batch)):
+            for number, why in named.items():
+                self.incident("refused", f"{answer.status}: {why}: {batch[number - 1][1][:200]}")
+            return True
+        if len(batch) == 1:
+            detail = f"{answer.status}: {answer.text[:200]}: {batch[0][1][:200]}"
+            self.incident("refused", detail)
+            return True
+        middle = len(batch) // 2
+        return self._sent(batch[:middle]) and self._sent(batch[middle:])
+
+    def _say_behind(self, spool: Spool) -> bool:
+        oldest = spool.after(0, 1)
+        oldest_ns = int(oldest[0][1].rsplit(" ", 1)[1]) if oldest else time.time_ns()
+        self.behind(spool.count, max(0.0, (time.time_ns() - oldest_ns) / NS))
+        return True
+
+
+def refused_lines(text: str, count: int) -> dict[int, str]:
+    """Number (from 1) and reason of the lines that an answer names; empty if it names none.
+
+    InfluxDB 3 takes the good lines of a batch and says ``{"error":"partial write …","data":
+    [{"original_line":…, "line_number":3, "error_message":…}]}``.
+    """
+    try:
+        found = json.loads(text)
+        named = {int(x["line_number"]): str(x["error_message"]) for x in found["data"]}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    return named if all(1 <= number <= count for number in named) else {}

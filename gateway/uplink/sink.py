@@ -107,6 +107,7 @@ class Sink:
         self._in_work: tuple[int, float] = (0, 0.0)
         self._kept: tuple[int, float] = (0, 0.0)
         self._dropped = 0
+        self._open: set[str] = set()
         self._faults: queue.SimpleQueue[Fault] = queue.SimpleQueue()
         self._records: queue.SimpleQueue[Publication] = queue.SimpleQueue()
         self._wake: Callable[[], None] = lambda: None
@@ -212,11 +213,14 @@ class Sink:
 
     def wrong(self, kind: str, detail: str = "") -> None:
         """Something is wrong until :meth:`right`."""
+        self._open.add(kind)
         self._say(Fault("wrong", kind, detail))
 
     def right(self, kind: str) -> None:
-        """It is over."""
-        self._say(Fault("right", kind))
+        """It is over, if it was wrong."""
+        if kind in self._open:
+            self._open.remove(kind)
+            self._say(Fault("right", kind))
 
     def behind(self, count: int, oldest_s: float) -> None:
         """How much it keeps that is not written where it belongs, and the age of the oldest."""

@@ -1,30 +1,58 @@
 """What is measured reaches the time-series database, whatever becomes of it or of us meanwhile."""
 
+import base64
 import json
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from gateway.events import NS, iso
+from gateway.events import (
+    NS,
+    Event,
+    Hazard,
+    Health,
+    Level,
+    LevelChange,
+    Phase,
+    Quality,
+    SirenAction,
+    iso,
+    to_record,
+)
 from gateway.hub.broker import find_program, free_port
 from gateway.uplink import influx
 from gateway.uplink.config import InfluxConfig
-from gateway.uplink.influx import Influx, Spool, lines
+from gateway.uplink.influx import Answer, Influx, Spool, lines, refused_lines
 from gateway.uplink.messages import Station
 from gateway.uplink.sink import Fault
-from tests.uplink.city import PATIENCE_S, reading
+from tests.uplink.city import PATIENCE_S, alert, reading
 
+DASHBOARD = Path(__file__).parents[2] / "docs/dashboard.json"
 STATION = Station("demo", "cn-demo-001")
 MOTION = {
     "type": "ground_motion", "station": "NP.1765", "time": iso(NS), "since": iso(0),
     "pga": 0.12, "pgv": 0.01, "pgd": 0.001, "pd": None, "tau_c": None, "intensity": 5.3,
     "predicted": None, "cav": 0.5,
 }  # fmt: skip
+
+UPLINK = {
+    "type": "uplink", "time": iso(NS),
+    "clock": {"state": "synchronised", "uncertainty_s": 0.01, "steps": 2},
+    "queues": [{"name": "alert", "waiting": 3, "oldest_s": 1.5}],
+}  # fmt: skip
+
+
+def record(event: Event) -> dict[str, Any]:
+    return {"record": to_record(event)}
+
 
 MOTION_LINE = (
     "ground_motion,city=demo,station=cn-demo-001,site=NP.1765"
@@ -52,14 +80,15 @@ class Server:
         self.taken: list[str] = []
         self.answers: list[int] = []
         self.refuses = ""
+        self.says = ""
 
-    def __call__(self, batch: Sequence[str]) -> int:
+    def __call__(self, batch: Sequence[str]) -> Answer:
         if self.answers:
-            return self.answers.pop(0)
+            return Answer(self.answers.pop(0), self.says)
         if self.refuses and any(self.refuses in line for line in batch):
-            return 400
+            return Answer(400, self.says)
         self.taken += batch
-        return 204
+        return Answer(204)
 
 
 @pytest.fixture
@@ -93,12 +122,28 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Influx]]:
             {"record": MOTION},
             [MOTION_LINE],
         ),
-        ({"record": {"type": "alert"}}, []),
+        ({"record": {"type": "onset"}}, []),
         ({"packet": {}}, []),
+        (record(LevelChange("rain1", Hazard.rainstorm, Level.yellow, NS, 50.4, "mm", 6)),
+         ["level,@,sensor=rain1,hazard=rainstorm level=2.0,value=50.4 1000000000"]),
+        (record(Health("rain1", "failed", NS, "silent", "nothing for 5 s", 3)),
+         ["health,@,component=rain1,kind=silent state=2.0,count=3.0 1000000000"]),
+        (record(SirenAction("cn-demo-001", "main", "a1", "on", "disaster", NS)),
+         ["siren,@,siren=main,status=Actual on=1.0 1000000000"]),
+        (record(replace(alert(0), time_ns=NS)),
+         ["alert,@,hazard=earthquake,status=Actual level=4.0 1000000000"]),
+        (record(replace(alert(0), time_ns=NS, phase=Phase.expire)),
+         ["alert,@,hazard=earthquake,status=Actual level=0.0 1000000000"]),
+        (record(Quality("XX.A..HHZ", "gap", NS)),
+         ["quality,@,channel=XX.A..HHZ,kind=gap count=1.0 1000000000"]),
+        ({"record": UPLINK},
+         ["clock,@ synchronised=1.0,steps=2.0,uncertainty_s=0.01 1000000000",
+          "queue,@,name=alert waiting=3.0,oldest_s=1.5 1000000000"]),
     ],
-)
+)  # fmt: skip
 def test_line_protocol(item: dict[str, Any], expected: list[str]) -> None:
-    assert lines(item, STATION) == expected
+    whole = [line.replace("@", "city=demo,station=cn-demo-001") for line in expected]
+    assert lines(item, STATION) == whole
 
 
 @pytest.mark.parametrize("answer", [0, 401, 404, 429, 500, 503])
@@ -128,7 +173,7 @@ def test_a_line_that_the_server_refuses_is_dropped_alone(make: Callable[..., Inf
 
 
 def test_what_was_spooled_outlives_a_restart(make: Callable[..., Influx]) -> None:
-    deaf = make(lambda _: 503)
+    deaf = make(lambda _: Answer(503))
     for n in range(50):
         deaf.take(reading(n))
     deaf.close()
@@ -140,7 +185,7 @@ def test_what_was_spooled_outlives_a_restart(make: Callable[..., Influx]) -> Non
 def test_over_the_quota_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", 200_000)
     dropped = sum(spool.add([f"{n} {'x' * 100}"] * 100) for n in range(50))
-    left = spool.oldest(10_000)
+    left = spool.after(0, 10_000)
     assert len(left) + dropped == 5000
     assert left[-1][1].startswith("49 ")
     spool.close()
@@ -153,6 +198,64 @@ def test_a_damaged_spool_begins_anew(make: Callable[..., Influx], tmp_path: Path
     it.take(reading(0))
     until(lambda: server.taken)
     assert "store" in [fault.kind for fault in it.faults()]
+
+
+def test_a_partial_write_drops_the_lines_that_the_answer_names(make: Callable[..., Influx]) -> None:
+    server = Server()
+    server.answers = [400]
+    server.says = json.dumps(
+        {"error": "partial write of line protocol occurred",
+         "data": [{"original_line": "x", "line_number": 3, "error_message": "no such column"}]}
+    )  # fmt: skip
+    it = make(server)
+    for n in range(10):
+        it.take(reading(n))
+    until(lambda: it.lag().waiting == 0)
+    refused = [fault for fault in it.faults() if fault.kind == "refused"]
+    assert len(refused) == 1
+    assert "no such column" in refused[0].detail
+    assert "rain_mm=0.4 " in refused[0].detail
+    assert server.taken == [], "the others were taken with that answer and are not sent again"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 9999, "[]", '{"data":3}', '{"data":[{}]}',
+             '{"data":[{"line_number":11,"error_message":"of another batch"}]}'],
+)  # fmt: skip
+def test_an_answer_that_names_no_line_of_the_batch_names_none(text: str) -> None:
+    assert refused_lines(text, 10) == {}
+
+
+def test_after_an_outage_new_points_go_first_and_the_old_follow_in_order(
+    make: Callable[..., Influx], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(influx, "BACKLOG_S", 0.0)
+    deaf = make(lambda _: Answer(503))
+    for n in range(2000):
+        deaf.take(reading(n))
+    deaf.close()
+    server = Server()
+    it = make(server)
+    until(lambda: len(server.taken) > 100)
+    it.take(reading(5000))
+    until(lambda: len(server.taken) == 2001)
+    times = [int(line.split()[-1]) for line in server.taken]
+    new = (1_700_000_000 + 5000) * NS
+    assert times.index(new) < 2000, "it did not wait for the end of the backlog"
+    assert [t for t in times if t != new] == sorted(t for t in times if t != new)
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "token"), (403, "right"), (404, "bucket")])
+def test_what_a_person_must_mend_is_said_with_what_to_do(
+    make: Callable[..., Influx], status: int, said: str
+) -> None:
+    server = Server()
+    server.answers = [status]
+    it = make(server)
+    it.take(reading(0))
+    until(lambda: server.taken)
+    (fault,) = [fault for fault in it.faults() if fault.state == "wrong"]
+    assert said in fault.detail
 
 
 # --- a real server --------------------------------------------------------------------------------
@@ -204,6 +307,77 @@ def test_a_real_server_gives_back_what_was_sent(make: Callable[..., Influx], dat
     until(lambda: len(stored("reading_rain_mm")) == 250, "all readings are there")
     assert [round(5 * value) for value in stored("reading_rain_mm")] == list(range(250))
     until(lambda: stored("ground_motion_pga") == [0.12])
+
+
+def test_every_minute_of_an_outage_is_there_afterwards(
+    make: Callable[..., Influx], database: str
+) -> None:
+    """The server is away and the station is killed in between; the database has each minute."""
+    start_ns, minutes = 1_750_000_020 * NS, 30
+    samples = base64.b64encode(np.arange(40, dtype="<i4").tobytes()).decode()
+    items = [
+        {"packet": {"sensor": "s", "start": iso(start_ns + 10 * n * NS), "rate_hz": 4.0,
+                    "channels": ["XX.B..HHZ"], "encoding": "int32le", "samples": samples}}
+        for n in range(6 * minutes + 1)
+    ]  # fmt: skip
+    deaf = make(lambda _: Answer(0))
+    for item in items[:90]:
+        deaf.take(item)
+    deaf.close()
+    it = make(None, url=database)
+    for item in items[60:]:  # with what the core repeats
+        it.take(item)
+    expected = [(start_ns + 60 * NS * (n + 1)) // 1_000_000 for n in range(minutes)]
+
+    def stored(name: str) -> dict[int, float]:
+        _get(f"{database}/internal/force_flush")
+        wanted = urllib.parse.urlencode({"match[]": name + '{channel="XX.B..HHZ"}'})
+        text = _get(f"{database}/api/v1/export?{wanted}")
+        rows = (json.loads(line) for line in text.splitlines())
+        return {t: v for row in rows for t, v in zip(row["timestamps"], row["values"], strict=True)}
+
+    until(lambda: len(stored("rsam_samples")) >= minutes, "every minute is there")
+    assert stored("rsam_samples") == dict.fromkeys(expected, 240.0)
+    assert set(stored("rsam_value").values()) == {10.0}, "of 0 to 39 the mean is 10 away from 19.5"
+
+
+def test_every_query_of_the_dashboard_finds_what_a_station_writes(
+    make: Callable[..., Influx], database: str
+) -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    queries = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", ())]
+    assert len(queries) > 8
+    t_ns = time.time_ns() - 30 * NS
+    now_record = {"time": iso(t_ns)}
+    it = make(None, url=database)
+    it.take({"reading": reading(3)["reading"] | now_record})
+    for quantity in ("wind_mps", "gust_mps", "water_level_m", "pm25_ugm3"):
+        it.take({"reading": reading(3)["reading"] | now_record | {"quantity": quantity}})
+    for record_ in (MOTION, UPLINK):
+        it.take({"record": record_ | now_record})
+    for event in (
+        LevelChange("rain1", Hazard.rainstorm, Level.yellow, t_ns, 50.4, "mm", 6),
+        Health("rain1", "failed", t_ns, "silent", "nothing for 5 s", 3),
+        SirenAction("cn-demo-001", "main", "a1", "on", "disaster", t_ns),
+        replace(alert(0), time_ns=t_ns),
+        Quality("XX.A..HHZ", "gap", t_ns),
+    ):
+        it.take(record(event))
+    for n in range(3):
+        start = iso(t_ns - (120 - 60 * n) * NS)
+        packet = {"sensor": "s", "start": start, "rate_hz": 1.0, "channels": ["XX.A..HHZ"]}
+        it.take({"packet": packet | {"encoding": "int32le", "samples": "AAAAAAEAAAA="}})
+    until(lambda: it.lag().waiting == 0)
+
+    def found(query: str) -> bool:
+        _get(f"{database}/internal/force_flush")
+        for name, value in (("$station", "cn-demo-001"), ("$__interval", "1m"), ("$city", "demo")):
+            query = query.replace(name, value)
+        text = _get(f"{database}/api/v1/query?" + urllib.parse.urlencode({"query": query}))
+        return bool(text) and bool(json.loads(text)["data"]["result"])
+
+    for query in queries:
+        until(lambda q=query: found(q), query)  # type: ignore[misc]  # the lambda's default
 
 
 def test_a_server_that_is_not_there_is_said(make: Callable[..., Influx]) -> None:
