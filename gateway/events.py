@@ -12,6 +12,7 @@ type           from                                        to
 ``Reading``    scalar drivers, CSV files                   ``gateway.detect``, the data feed
 ``Diagnostic`` drivers of both kinds                       health
 ``Candidate``  ``gateway.detect``                          coincidence only, never published
+``Observed``   ``gateway.detect``                          the plan only, never published
 ``Event``      ``gateway.detect``, ``gateway.plan``, core  the record feed, the hub
 =============  ==========================================  =================================
 """
@@ -69,6 +70,10 @@ class Status(StrEnum):
     actual = "Actual"
     exercise = "Exercise"
     test = "Test"
+
+
+STATUS_RANK = {Status.test: 0, Status.exercise: 1, Status.actual: 2}
+"""Which status goes before which."""
 
 
 class Phase(StrEnum):
@@ -279,7 +284,8 @@ class LevelChange:
     """A threshold scale reached another level, or ``none`` when it ended.
 
     ``value`` and ``unit`` are what decided; ``window_h`` is the window of a rolling sum or mean.
-    ``complete`` is False where readings in the window are missing.
+    ``complete`` is False where readings in the window are missing. ``values`` (not published) is
+    all that the scale knows at that time.
     """
 
     sensor: str
@@ -291,6 +297,25 @@ class LevelChange:
     window_h: float | None = None
     complete: bool = True
     scale: str = ""
+    values: dict[str, float] = field(default_factory=dict, metadata={"hidden": True})
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a scale makes of a sensor's readings, for plans that judge it; never published.
+
+    The names of ``values`` carry the units.
+    """
+
+    sensor: str
+    hazard: Hazard
+    scale: str
+    time_ns: int
+    values: dict[str, float]
 
     @property
     def decided_ns(self) -> int:
@@ -304,7 +329,10 @@ class LevelChange:
 class Alert:
     """One step in the life of an alert. The same ``id`` from first decision to the end.
 
-    ``earlier`` holds the UTC times, as text, of the steps before this one; of many the latest.
+    ``audiences`` are whom the plan wants to be told, ``event_code`` its CAP event as LIST=CODE,
+    ``expires_ns`` until when this step is valid if no other follows. ``earlier`` holds the UTC
+    times, as text, of the steps before this one; of many the latest. ``sounds`` (not published)
+    says whether the level's pattern begins.
     """
 
     id: str
@@ -319,7 +347,11 @@ class Alert:
     text_en: str = ""
     plan: str = ""
     inputs: dict[str, float | str | None] = field(default_factory=dict)
+    audiences: tuple[str, ...] = ()
+    event_code: str = ""
+    expires_ns: int = 0
     earlier: tuple[str, ...] = ()
+    sounds: bool = field(default=True, metadata={"hidden": True})
 
     @property
     def decided_ns(self) -> int:
@@ -415,7 +447,7 @@ Event = (
 )
 """The union of those that are published."""
 
-Decision = Event | Candidate
+Decision = Event | Candidate | Observed
 """What a detector may return."""
 
 TYPE_NAMES: dict[type, str] = {

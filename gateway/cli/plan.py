@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.config.source import Source
     from gateway.core.compiled import Compiled
     from gateway.events import Hazard
+    from gateway.plan.files import Limits
     from gateway.plan.rules import LevelRule, Pattern, Plan
 
 app = typer.Typer(
@@ -38,14 +38,11 @@ def _plan() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What holds at this station. ``sirens`` maps names to their longest sounding, s.
-
-    ``sirens`` is None where no configuration says which there are.
-    """
+    """What holds at this station; ``sirens`` is None where no configuration says which."""
 
     plans: "dict[Hazard, Plan]"
     patterns: "dict[str, Pattern]"
-    sirens: dict[str, float] | None = None
+    sirens: "dict[str, Limits] | None" = None
     compiled: "Compiled | None" = None
     faults: "list[Fault]" = field(default_factory=list)
 
@@ -54,6 +51,7 @@ def _here(config: Path) -> Here:
     """The plans that a configuration puts in force; the shipped ones where there is none."""
     from gateway import config as configuration
     from gateway.config.plans import read_plans
+    from gateway.plan.files import Limits
 
     if not config.is_file():
         print(f"gateway: no {config}; these are the shipped plans", file=sys.stderr)  # noqa: T201  the command's own output
@@ -66,7 +64,7 @@ def _here(config: Path) -> Here:
     return Here(
         {plan.hazard: plan for plan in compiled.plans},
         {pattern.name: pattern for pattern in compiled.patterns},
-        {siren.name: siren.max_on_s for siren in compiled.sirens},
+        {siren.name: Limits(siren.max_on_s, siren.max_hour_s) for siren in compiled.sirens},
         compiled,
         list(checked.warnings),
     )
@@ -199,9 +197,9 @@ def _check_all(files: list[Path] | None, config: Path) -> "tuple[list[Fault], st
     return faults, f"{count} files"
 
 
-def _check_file(path: Path, sirens: Mapping[str, float] | None) -> "Iterator[Fault]":
+def _check_file(path: Path, sirens: "Mapping[str, Limits] | None") -> "Iterator[Fault]":
     from gateway.config.plans import PATTERNS, Found, check_plans, faulty, read_plans
-    from gateway.plan.files import PlanError, read_patterns, read_plan
+    from gateway.plan.files import Limits, PlanError, read_patterns, read_plan
 
     source, faults = _source(path)
     if source is None:
@@ -218,7 +216,7 @@ def _check_file(path: Path, sirens: Mapping[str, float] | None) -> "Iterator[Fau
     # Patterns are the shipped ones and those beside the file, as where it will be in force.
     patterns = _patterns_beside(path, read_plans())
     if sirens is None:
-        sirens = {name: inf for rule in plan.levels for name in rule.sirens}
+        sirens = {name: Limits() for rule in plan.levels for name in rule.sirens}
     found = Found({plan.hazard: plan}, patterns, sources={plan.hazard: source})
     yield from check_plans(found, sirens, datetime.now(UTC).date())
 
@@ -370,14 +368,14 @@ def attempt(
 
 def _inputs(plan: "Plan", data: Iterable[str]) -> dict[str, float | None]:
     from gateway.events import Level
-    from gateway.plan.rules import quantities
+    from gateway.plan.rules import QUANTITIES
 
-    known = quantities(plan.hazard)
+    known = QUANTITIES[plan.hazard]
     inputs: dict[str, float | None] = {}
     for text in data:
         name, _, value = text.partition("=")
         if name not in known:
-            there = "".join(f"\n  {key}: {meaning}" for key, meaning in known.items())
+            there = "".join(f"\n  {key}: {quantity.meaning}" for key, quantity in known.items())
             output.fail(f"no quantity {name!r}; there are{there}", output.WRONG_USE)
         if name == "scale" and value in Level.__members__:
             inputs[name] = float(Level[value])

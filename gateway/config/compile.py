@@ -22,6 +22,7 @@ from gateway.config.validate import elements, sound, validate
 from gateway.core.compiled import Compiled, Sensor, Site, Station
 from gateway.detect.scale import Scale
 from gateway.detect.settings import SeismicSettings
+from gateway.plan.files import Limits
 
 RUN = Path("/run/gateway")
 
@@ -93,7 +94,7 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
     plans = table(models.Plans, "plans")
     found = read_plans(findings.folder("plans", plans.directory if plans else None))
     findings.add(found.faults)
-    sounding = {siren.name: siren.max_on_s for siren in sirens}
+    sounding = {siren.name: Limits(siren.max_on_s, siren.max_hour_s) for siren in sirens}
     if len(sirens) == len(source.data.get("siren", [])):
         findings.add(check_plans(found, sounding, today or datetime.now(UTC).date()))
     scales = _scales(findings, table(models.Scales, "scales"))

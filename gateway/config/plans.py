@@ -13,7 +13,7 @@ from gateway.detect.scale import Scale
 from gateway.detect.scale_files import ScaleError, read_scale
 from gateway.events import Hazard
 from gateway.plan import files
-from gateway.plan.files import PlanError, check_plan, read_patterns, read_plan
+from gateway.plan.files import Limits, PlanError, check_plan, read_patterns, read_plan
 from gateway.plan.rules import Pattern, Plan
 
 SHIPPED = Path(files.__file__).parent
@@ -78,8 +78,8 @@ def read_plans(own: Path | None = None) -> Found:
     return found
 
 
-def check_plans(found: Found, sirens: Mapping[str, float], today: date) -> Iterator[Fault]:
-    """Faults of plans against patterns, the sirens (name → longest sounding, s) and the date."""
+def check_plans(found: Found, sirens: Mapping[str, Limits], today: date) -> Iterator[Fault]:
+    """Faults of plans against patterns, the sirens and the date."""
     patterns = tuple(found.patterns.values())
     for hazard, plan in found.plans.items():
         source = found.sources[hazard]

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.events import NS, Hazard, Level, SirenAction, SirenCommand, Status
+from gateway.events import NS, STATUS_RANK, Hazard, Level, SirenAction, SirenCommand, Status
 from gateway.plan.rules import HAZARD_RANK, Pattern
 
 REST_S = 10.0
@@ -24,7 +24,6 @@ REST_S = 10.0
 
 _HOUR = 3600 * NS
 _LONG_AGO = -(2**63)
-_STATUS_RANK = {Status.actual: 2, Status.exercise: 1, Status.test: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Request:
     @property
     def order(self) -> tuple[int, int, int, int]:
         rank = HAZARD_RANK.get(self.hazard, 0) if self.hazard else 0
-        return _STATUS_RANK[self.status], rank, int(self.level), self.began_ns
+        return STATUS_RANK[self.status], rank, int(self.level), self.began_ns
 
 
 def edge(pattern: Pattern, elapsed_ns: int) -> tuple[bool, int]:
@@ -112,8 +111,13 @@ class Arbiter:
         """The alert is over; a later one with the same id would be new."""
         self._silenced.pop(alert, None)
 
-    def silence(self, t: int, reason: str) -> None:
-        """Off, by hand or signed: silences what is wanted now, and does not end any alert."""
+    def silence(self, t: int, reason: str, alerts: Mapping[str, Level]) -> None:
+        """Off, by hand or signed: silences what is wanted now, and does not end any alert.
+
+        ``alerts`` are those in force with their levels: a pattern of theirs that is over does not
+        begin again before the level rises either.
+        """
+        self._silenced |= alerts
         for alert, request in self._requests.items():
             self._silenced[alert] = request.level
         if self._serving is not None:

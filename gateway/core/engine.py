@@ -38,6 +38,7 @@ from gateway.events import (
     Event,
     GroundMotion,
     LevelChange,
+    Observed,
     Onset,
     Packet,
     Phase,
@@ -50,6 +51,9 @@ from gateway.plan.lifecycle import Lifecycle
 
 _BAD = frozenset({"flat", "dead", "clipped", "noise", "invalid"})
 """Kinds of bad data for which a channel loses its vote until it recovers."""
+
+OVERDUE_EVERY_NS = 3600 * NS
+"""How often the dates of the plans' revisions are looked at."""
 
 
 class _Chain:
@@ -101,6 +105,9 @@ class _Scalar(_Chain):
     def __init__(self, sensor: Sensor, config: Compiled) -> None:
         super().__init__(sensor)
         self.evaluators: list[Evaluator] = [make(scale, sensor.name) for scale in config.scales]
+        measured = {plan.hazard for plan in config.plans if plan.measured}
+        for evaluator in self.evaluators:
+            evaluator.observed = evaluator.scale.hazard in measured
         self.latest: dict[str, Reading] = {}
 
     def values(self, t: int) -> dict[str, float]:
@@ -157,6 +164,8 @@ class Core:
         self._live = live
         self._t = t
         self._utc_offset_ns = 0
+        self._utc_sure = not live
+        self._overdue_looked_ns = t - OVERDUE_EVERY_NS
         self._seismic: dict[str, _Seismic] = {}
         self._scalar: dict[str, _Scalar] = {}
         self._by_port: dict[str, _Chain] = {}
@@ -211,9 +220,27 @@ class Core:
 
     # -- inputs ----------------------------------------------------------------------------------
 
-    def set_utc_offset(self, offset_ns: int) -> None:
-        """UTC minus the core's clock. It changes stated times, never a decision."""
-        self._utc_offset_ns = offset_ns
+    def set_utc_offset(self, offset_ns: int, *, sure: bool = True) -> None:
+        """UTC minus the core's clock. It changes stated times, never a decision.
+
+        Without a clock that somebody vouches for (``sure``) no hour is a quiet one, and no plan is
+        called overdue.
+        """
+        self._utc_offset_ns, self._utc_sure = offset_ns, sure
+        if sure and self._t >= self._overdue_looked_ns + OVERDUE_EVERY_NS:
+            self._overdue_looked_ns = self._t
+            self._look_for_overdue_plans()
+
+    def _look_for_overdue_plans(self) -> None:
+        for plan in self.config.plans:
+            if plan.overdue(self._t + self._utc_offset_ns):
+                detail = (
+                    f"{plan.version} was to be revised by {plan.next_revision}; have it revised"
+                )
+                event = self._health.condition(f"{plan.hazard} plan", "revision", self._t, detail)
+            else:
+                event = self._health.clear(f"{plan.hazard} plan", "revision", self._t)
+            self._publish(event)
 
     def opened(self, port: str, t: int) -> None:
         """A port was opened, or opened again."""
@@ -364,6 +391,8 @@ class Core:
         if isinstance(chain, _Scalar):
             for quantity in list(chain.latest):
                 self._measure(chain, Reading(chain.sensor.name, t, quantity, None))
+            for evaluator in chain.evaluators:
+                self._decide(evaluator.unknown(t), chain.sensor.name, t)
 
     # -- from decisions to sirens ----------------------------------------------------------------
 
@@ -388,9 +417,11 @@ class Core:
                     self._shake(decision, t)
                 case LevelChange():
                     self._publish([decision])
-                    self._alerts(
-                        self._lifecycle.level(decision, self._arming.status, self._utc_offset_ns), t
-                    )
+                    status, offset = self._arming.status, self._utc_offset_ns
+                    self._alerts(self._lifecycle.level(decision, status, offset), t)
+                case Observed():
+                    status, offset = self._arming.status, self._utc_offset_ns
+                    self._alerts(self._lifecycle.observed(decision, status, offset), t)
                 case _:
                     self._publish([decision])
 
@@ -425,18 +456,18 @@ class Core:
     def _alerts(self, alerts: list[Alert], t: int) -> None:
         for alert in alerts:
             self._publish([alert])
-            rule = self._lifecycle.sounding_rule(alert, self._utc_offset_ns)
-            wanted = alert.phase in (Phase.alert, Phase.update) and rule and rule.pattern
+            offset = self._utc_offset_ns if self._utc_sure else None
+            rule = self._lifecycle.sounding_rule(alert, offset)
             for name, arbiter in self._arbiters.items():
-                if wanted and rule and (not rule.sirens or name in rule.sirens):
+                if rule is not None and rule.sounds(name):
                     arbiter.request(
                         Request(alert.id, alert.status, alert.hazard, alert.level, rule.pattern, t),
                         t,
                     )
-                elif alert.phase is not Phase.expire:  # what has begun may sound to its end
+                elif alert.sounds or alert.phase is Phase.cancel:
                     arbiter.withdraw(alert.id, t, f"alert {alert.phase}")
                 if alert.phase in (Phase.cancel, Phase.expire):
-                    arbiter.forget(alert.id)
+                    arbiter.forget(alert.id)  # what has begun may sound to its end
             self._collect_all(t)
 
     def advance(self, t: int) -> None:
@@ -542,8 +573,12 @@ class Core:
         Raises:
             ValueError: an unknown siren.
         """
-        for arbiter in self._chosen(sirens):
-            arbiter.silence(t, reason)
+        levels = {alert.id: alert.level for alert in self._lifecycle.active.values()}
+        chosen = self._chosen(sirens)
+        for arbiter in chosen:
+            arbiter.silence(t, reason, levels)
+        if len(chosen) == len(self._arbiters):
+            self._lifecycle.acknowledge()
         self._collect_all(t)
 
     def _chosen(self, sirens: Sequence[str]) -> list[Arbiter]:
@@ -556,7 +591,7 @@ class Core:
     def stop(self, t: int, reason: str) -> None:
         """Silence every siren, and sound none again."""
         for arbiter in self._arbiters.values():
-            arbiter.silence(t, reason)
+            arbiter.silence(t, reason, {})
             arbiter.mute(t, reason)
         self._collect_all(t)
 

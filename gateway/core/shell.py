@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import UtcClock, read_system
+from gateway.clock.utc import State
 from gateway.core import commands
 from gateway.core.arbiter import Request
 from gateway.core.arming import Arming, Mode
@@ -321,7 +322,7 @@ class Shell:
         if self._core.device_utc is not None:
             self._utc.device(*self._core.device_utc)
             self._core.device_utc = None
-        self._core.set_utc_offset(self._utc.offset_ns)
+        self._core.set_utc_offset(self._utc.offset_ns, sure=self._utc.state is not State.never)
         for change in changes:
             self._core.note("clock", change.kind, self._t, change.detail, wrong=change.wrong)
 

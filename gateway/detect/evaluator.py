@@ -23,12 +23,12 @@ from typing import Any
 
 from gateway.detect.rolling import Rolling
 from gateway.detect.scale import Condition, Scale, Step
-from gateway.events import MICRO, NS, Level, LevelChange, Quality, Reading
+from gateway.events import MICRO, NS, Level, LevelChange, Observed, Quality, Reading
 
 REPORT_EVERY_NS = 3600 * NS
 """A kind of fault is reported once in this time; in between it is counted."""
 
-Output = LevelChange | Quality
+Output = LevelChange | Observed | Quality
 
 
 class Mode(Enum):
@@ -86,6 +86,8 @@ class Evaluator(ABC):
         self._rollings: list[Rolling] = []
         self._kept: dict[str, Rolling] = {}
         self._indicative = False
+        self.observed = False
+        """Set to have what is known said at every reading, for a plan that judges it."""
 
     # --- what a kind of scale adds --------------------------------------------------------------
 
@@ -137,6 +139,8 @@ class Evaluator(ABC):
         out += self._settle(t)
         if counted and self._may_rise(t):
             out += self._raise(t)
+        if self.observed and self.mode is Mode.live:
+            out.append(Observed(self.sensor, self.scale.hazard, self.scale.name, t, self.values(t)))
         return out
 
     def tick(self, t: int) -> list[Output]:
@@ -171,7 +175,14 @@ class Evaluator(ABC):
         if mode is not Mode.live:
             ended = [rung for rung in self._rungs if self._clear(rung)]
             out += self._announce(t, ended)
+            out += self.unknown(t)
         return out
+
+    def unknown(self, t: int) -> list[Output]:
+        """Nothing is known any more: what a plan judged by it holds no longer."""
+        if not self.observed:
+            return []
+        return [Observed(self.sensor, self.scale.hazard, self.scale.name, t, {})]
 
     def complete(self, window_s: int) -> bool:
         """Whether everything in the window that ends now was observed."""
@@ -307,6 +318,7 @@ class Evaluator(ABC):
                 rung.by.window_s / 3600 if rung.by.window_s else None,
                 self.complete(rung.by.window_s),
                 self.scale.name,
+                self.values(t),
             )
         ]
 

@@ -2,14 +2,27 @@
 
 ::
 
-    none ──match──► alert ──higher/lower/renewed──► update … ──conditions ended──► cancel
-                                                            ──hold time over────► expire
+    none ──match──► alert ──higher, renewed──► update … ──lower, reminded, still valid──► update
+                                                                                            │
+                              cancel ◄── no condition holds, or by order                     │
+                              expire ◄── no more shaking, or the longest time is over  ◄─────┘
 
-Shaking (:class:`~gateway.events.GroundMotion`) only raises a level, as its values only grow;
-another shaking that reaches the same level again renews the alert, so that it sounds again; the
-alert expires ``hold_s`` after the last confirmed shaking. Scales (:class:`LevelChange`) raise and
-lower it; the alert is cancelled (解除) when every sensor's scale has ended. Times are those of the
-deciding sample or reading.
+What a level rests on are *grounds*: what one scale says of one sensor, or a shaking. The level
+that the plan makes of the highest of them is the alert's. It goes up at once; it goes down, and the
+alert ends, when the plan's hold time has passed since the level was last reached (scales have a
+hysteresis of their own besides). Shaking (:class:`~gateway.events.GroundMotion`) only raises, as
+its values only grow; another shaking that reaches the same level again renews the alert, so that
+it sounds again; the alert expires ``hold_s`` after the last confirmed shaking.
+
+A level that lasts is escalated as its plan says until somebody has switched the sirens off, and
+said again before what was said has lost its validity. An alert that was ended by order, or has
+lasted its longest time, does not begin anew on the same grounds: they must fall and rise first.
+
+An alert keeps the status (Actual, Exercise, Test) with which it began. Where a decision of a
+higher status meets one of a lower, that one is cancelled and a new one begins, so that an exercise
+never hides what is real.
+
+Times are those of the deciding sample or reading.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,48 +31,50 @@ from typing import Any
 
 from gateway.events import (
     NS,
+    STATUS_RANK,
     Alert,
     GroundMotion,
     Hazard,
     Level,
     LevelChange,
+    Observed,
     Phase,
     Status,
     iso,
 )
-from gateway.plan.rules import Clause, LevelRule, Plan
+from gateway.plan.rules import LevelRule, Plan
+from gateway.plan.texts import worded
 
-_LEVEL = {
-    Level.none: {"zh": "无", "en": "none"},
-    Level.blue: {"zh": "蓝色", "en": "blue"},
-    Level.yellow: {"zh": "黄色", "en": "yellow"},
-    Level.orange: {"zh": "橙色", "en": "orange"},
-    Level.red: {"zh": "红色", "en": "red"},
-}
-_ENDED = {
-    "zh": "{station}：本地实测已不再达到标准，解除。",
-    "en": "{station}: the standard is no longer reached here; all clear.",
-}
-_MARK = {
-    Status.actual: {"zh": "", "en": ""},
-    Status.exercise: {"zh": "【演练】", "en": "[EXERCISE] "},
-    Status.test: {"zh": "【测试】", "en": "[TEST] "},
-}
 SAID = 20
 """Steps of an alert of which the times are kept, for messages that refer to them."""
-_BASIS = {
-    "observed": {"zh": "实测", "en": "observed"},
-    "predicted": {"zh": "预测", "en": "predicted"},
-}
+
+Inputs = dict[str, float | str | None]
+
+
+@dataclass(slots=True)
+class _Ground:
+    """What one scale says of one sensor, and what the plan makes of it.
+
+    ``scale`` is the level that the scale reports, ``level`` that of the plan, ``reason`` the clause
+    that holds. ``inputs`` are the quantities and what else goes into texts.
+    """
+
+    scale: Level = Level.none
+    level: Level = Level.none
+    reason: str = ""
+    inputs: Inputs = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Active:
     """An alert that has begun and not ended.
 
-    ``sensors`` holds the level of each sensor's scale; ``shaking_since`` which shaking raised it.
-    ``interrupted`` marks one that was restored after a reboot: it is known, and nothing sounds
-    for it until fresh data come. ``said`` are the UTC times of its steps so far, as text.
+    ``since_ns`` is when the level began, or was renewed; ``held_ns`` the last confirmed shaking,
+    ``fallen`` since when a level is no longer reached. ``reminded`` counts escalations;
+    ``acknowledged`` is the level at which the sirens were switched off. ``interrupted`` marks an
+    alert that was restored after a reboot: it is known, and nothing sounds for it until fresh data
+    come. ``reason`` and ``inputs`` are those of the last decision, ``said`` the UTC times of its
+    steps so far, as text, ``said_ns`` the time of the last one.
     """
 
     id: str
@@ -67,14 +82,20 @@ class Active:
     level: Level
     status: Status
     began_ns: int
+    since_ns: int
     held_ns: int
-    sensors: dict[str, int] = field(default_factory=dict)
+    fallen: dict[Level, int] = field(default_factory=dict)
     shaking_since: int | None = None
+    reminded: int = 0
+    acknowledged: Level = Level.none
     interrupted: bool = False
+    reason: str = ""
+    inputs: Inputs = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    said_ns: int = 0
 
 
-def shaking_inputs(motion: GroundMotion, votes: int) -> dict[str, float | None]:
+def shaking_inputs(motion: GroundMotion, votes: int) -> Inputs:
     """The quantities of the earthquake plan, in its units, rounded as they are published.
 
     The rounding makes the printed number and the decision agree: an intensity that prints as 7.0
@@ -99,39 +120,40 @@ class Lifecycle:
         self._station = station
         self._name = name or station
         self._plans = {plan.hazard: plan for plan in plans}
+        self._grounds: dict[Hazard, dict[str, _Ground]] = {}
         self.active: dict[Hazard, Active] = {}
         self._ended: dict[Hazard, int] = {}
+        self._spent: dict[Hazard, Level] = {}
         self._cancelled_shaking: int | None = None
+        self._waiting: dict[Hazard, tuple[int, Status]] = {}
+        self._utc_offset_ns = 0
+        self._next: int | None = None
 
     def plan(self, hazard: Hazard) -> Plan | None:
         return self._plans.get(hazard)
 
-    def sounding_rule(self, alert: Alert, utc_offset_ns: int) -> LevelRule | None:
-        """The rule whose siren is to sound for this step; None where none is."""
+    def sounding_rule(self, alert: Alert, utc_offset_ns: int | None) -> LevelRule | None:
+        """The rule whose siren is to sound for this step; None where none is.
+
+        Without ``utc_offset_ns`` (a clock that nobody vouches for) no hour is a quiet one.
+        """
         plan = self._plans.get(alert.hazard)
-        if plan is None or alert.phase in (Phase.cancel, Phase.expire):
+        if plan is None or not alert.sounds:
             return None
         rule = plan.rule(alert.level)
-        if (
-            rule is None
-            or not rule.pattern
-            or plan.quiet(alert.level, alert.time_ns + utc_offset_ns)
-        ):
+        if rule is None or not rule.pattern:
+            return None
+        if utc_offset_ns is not None and plan.quiet(alert.level, alert.time_ns + utc_offset_ns):
             return None
         return rule
 
     def worded(self, alert: Alert) -> Alert:
         """The alert with its texts, for people; made after the sirens have been told."""
-        rule = self._plans[alert.hazard].rule(alert.level)
-        zh, en = (rule.text_zh, rule.text_en) if rule else (_ENDED["zh"], _ENDED["en"])
-        return replace(
-            alert,
-            text_zh=self._text("zh", zh, alert),
-            text_en=self._text("en", en, alert),
-            inputs={k: round(v, 4) if isinstance(v, float) else v for k, v in alert.inputs.items()},
-        )
+        zh, en = worded(alert, self._plans[alert.hazard], self._name)
+        inputs = {k: round(v, 4) if isinstance(v, float) else v for k, v in alert.inputs.items()}
+        return replace(alert, text_zh=zh, text_en=en, inputs=inputs)
 
-    # -- inputs ----------------------------------------------------------------------------------
+    # -- shaking ---------------------------------------------------------------------------------
 
     def shaking(
         self, motion: GroundMotion, votes: int, status: Status, utc_offset_ns: int
@@ -144,61 +166,178 @@ class Lifecycle:
         found = plan.match(inputs)
         if found is None:
             return []
+        self._utc_offset_ns = utc_offset_ns
         rule, clause = found
         current = self.active.get(Hazard.earthquake)
-        phase = Phase.alert if current is None else Phase.update
         if current is not None:
             current.held_ns = motion.time_ns
-            renewed = current.interrupted or motion.since_ns != current.shaking_since
+            lower = STATUS_RANK[status] > STATUS_RANK[current.status]
+            renewed = current.interrupted or lower or motion.since_ns != current.shaking_since
             if rule.level < current.level or (rule.level is current.level and not renewed):
+                self._schedule()
                 return []
-            current.shaking_since = motion.since_ns
-            current.interrupted = False
-            current.level = rule.level
-        else:
-            if not self._may_begin(plan, motion.time_ns):
-                return []
-            current = self._begin(plan, rule.level, status, motion.time_ns, utc_offset_ns)
-            current.shaking_since = motion.since_ns
-        grade = inputs["predicted_intensity" if clause.predicted else "intensity"]
-        words: dict[str, float | str | None] = {**inputs, "grade": grade}
-        return [self._alert(current, phase, rule, clause, motion.time_ns, utc_offset_ns, words)]
+        elif not self._may_begin(plan, motion.time_ns):
+            return []
+        inputs["basis"] = "predicted" if clause.predicted else "observed"
+        inputs["grade"] = inputs["predicted_intensity" if clause.predicted else "intensity"]
+        alerts = self._raise(plan, rule.level, str(clause), inputs, motion.time_ns, status)
+        self.active[Hazard.earthquake].shaking_since = motion.since_ns
+        self._schedule()
+        return alerts
+
+    # -- scales ----------------------------------------------------------------------------------
 
     def level(self, change: LevelChange, status: Status, utc_offset_ns: int) -> list[Alert]:
         """A scale of this station reached another level."""
-        plan = self._plans.get(change.hazard)
-        if plan is None:
+        ground = self._ground(change.hazard, change.sensor, change.scale)
+        if ground is None:
             return []
-        current = self.active.get(change.hazard)
-        levels = dict(current.sensors) if current else {}
-        levels[change.sensor] = int(change.level)
-        scale = max(levels.values())
-        inputs: dict[str, float | None] = {"scale": float(scale), "value": change.value}
-        found = plan.match(inputs) if scale else None
-        if found is None:
-            if current is not None:
-                current.sensors = levels
-                current.held_ns = change.time_ns
-            return self.tick(change.time_ns)
-        rule, clause = found
-        phase = Phase.alert if current is None else Phase.update
-        if current is None:
-            if not self._may_begin(plan, change.time_ns):
-                return []
-            current = self._begin(plan, rule.level, status, change.time_ns, utc_offset_ns)
-        elif rule.level == current.level and not current.interrupted:
-            current.sensors, current.held_ns = levels, change.time_ns
-            return []
-        current.sensors, current.held_ns = levels, change.time_ns
-        current.level, current.interrupted = rule.level, False
-        words: dict[str, float | str | None] = {
-            **inputs,
+        ground.scale = change.level
+        ground.inputs = {
+            "scale": float(change.level),
+            "value": change.value,
+            **change.values,
             "unit": change.unit,
             "window_h": change.window_h,
             "grade": change.value,
             "sensor": change.sensor,
         }
-        return [self._alert(current, phase, rule, clause, change.time_ns, utc_offset_ns, words)]
+        return self._judge(change.hazard, ground, change.time_ns, status, utc_offset_ns)
+
+    def observed(self, seen: Observed, status: Status, utc_offset_ns: int) -> list[Alert]:
+        """What a scale knows has changed, and the plan looks at more than its level."""
+        ground = self._ground(seen.hazard, seen.sensor, seen.scale)
+        if ground is None:
+            return []
+        kept = ("value", "unit", "window_h", "grade")
+        ground.inputs = {
+            "scale": float(ground.scale),
+            **{key: ground.inputs[key] for key in kept if key in ground.inputs},
+            **seen.values,
+            "sensor": seen.sensor,
+        }
+        return self._judge(seen.hazard, ground, seen.time_ns, status, utc_offset_ns)
+
+    def _ground(self, hazard: Hazard, sensor: str, scale: str) -> _Ground | None:
+        if hazard not in self._plans:
+            return None
+        return self._grounds.setdefault(hazard, {}).setdefault(f"{sensor} {scale}", _Ground())
+
+    def _judge(
+        self, hazard: Hazard, ground: _Ground, t: int, status: Status, utc_offset_ns: int
+    ) -> list[Alert]:
+        """What the plan makes of a ground, and what follows for the alert."""
+        plan = self._plans[hazard]
+        self._utc_offset_ns = utc_offset_ns
+        found = plan.match(ground.inputs)
+        ground.level = found[0].level if found else Level.none
+        ground.reason = str(found[1]) if found else ""
+        best = self._best(hazard, ground)
+        spent = min(self._spent.get(hazard, Level.none), best.level)
+        self._spent[hazard] = spent
+        current = self.active.get(hazard)
+        if current is None:
+            self._waiting.pop(hazard, None)
+            if best.level > spent:
+                if self._may_begin(plan, t):
+                    alerts = self._raise_to(plan, best, t, status)
+                    self._schedule()
+                    return alerts
+                self._waiting[hazard] = (self._rearmed_ns(plan), status)
+            self._schedule()
+            return []
+        for level in Level:
+            if level <= best.level:
+                current.fallen.pop(level, None)
+            elif level <= current.level:
+                current.fallen.setdefault(level, t)
+        again = current.interrupted or STATUS_RANK[status] > STATUS_RANK[current.status]
+        if best.level > current.level or (again and best.level and ground.level is best.level):
+            alerts = self._raise_to(plan, best, t, status)
+            self._schedule()
+            return alerts
+        if current.interrupted and not best.level:
+            current.interrupted = False  # a scale has spoken: it is not reached any more
+        self._schedule()
+        return self.tick(t)
+
+    def _best(self, hazard: Hazard, fresh: _Ground | None = None) -> _Ground:
+        """The ground with the highest level; of several the fresh one."""
+        grounds = self._grounds.get(hazard, {}).values()
+        return max(grounds, key=lambda g: (g.level, g is fresh), default=_Ground())
+
+    def _raise_to(self, plan: Plan, ground: _Ground, t: int, status: Status) -> list[Alert]:
+        inputs = {**ground.inputs, "basis": "observed"}
+        return self._raise(plan, ground.level, ground.reason, inputs, t, status)
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _raise(
+        self, plan: Plan, level: Level, reason: str, inputs: Inputs, t: int, status: Status
+    ) -> list[Alert]:
+        """An alert begins, rises or is renewed."""
+        alerts = []
+        current = self.active.get(plan.hazard)
+        if current is not None and STATUS_RANK[status] > STATUS_RANK[current.status]:
+            why = f"what follows is {status}"
+            alerts.append(self._end(current, t, Phase.cancel, why))
+            current = None
+        phase = Phase.alert if current is None else Phase.update
+        if current is None:
+            current = self._begin(plan, level, status, t)
+        if level > current.acknowledged:
+            current.acknowledged = Level.none
+        current.fallen = {x: at for x, at in current.fallen.items() if x <= level}
+        current.level, current.since_ns, current.held_ns = level, t, t
+        current.reason, current.inputs = reason, inputs
+        current.reminded, current.interrupted = 0, False
+        alerts.append(self._alert(current, phase, t))
+        return alerts
+
+    def _lower(self, current: Active, t: int) -> list[Alert]:
+        """The hold time of the level is over: the next one below that still counts, or the end."""
+        plan = self._plans[current.hazard]
+        best = self._best(current.hazard)
+        held = [
+            level
+            for level, since in current.fallen.items()
+            if level < current.level and t < since + round(plan.hold_s * NS)
+        ]
+        there = {rule.level for rule in plan.levels}
+        level = max([best.level, *(x for x in held if x in there)])
+        if level is Level.none:
+            return [self._end(current, t, Phase.cancel, "no condition of the plan is met any more")]
+        was = current.level
+        for higher in [x for x in current.fallen if x > level]:
+            del current.fallen[higher]
+        current.level, current.since_ns, current.reminded = level, t, 0
+        reason = best.reason or current.reason
+        current.reason, current.inputs = reason, {**best.inputs, "basis": "observed"}
+        inputs = {**current.inputs, "from": was.name}
+        return [self._alert(current, Phase.update, t, inputs=inputs, sounds=False)]
+
+    def _remind(self, current: Active, t: int) -> list[Alert]:
+        """The level lasts and nobody has switched the sirens off."""
+        rule = self._plans[current.hazard].rule(current.level)
+        if rule is None or rule.escalation is None:
+            return []
+        current.reminded += 1
+        lasted = f"{current.level.name} for {(t - current.since_ns) / NS:g} s"
+        reason = f"{lasted}, not switched off: {current.reminded} of {rule.escalation.times}"
+        inputs = {**current.inputs, "reminder": float(current.reminded)}
+        return [self._alert(current, Phase.update, t, reason=reason, inputs=inputs)]
+
+    def _renew(self, current: Active, t: int) -> list[Alert]:
+        """What was said would soon lose its validity, and is still so."""
+        inputs = {**current.inputs, "lasting": 1.0}
+        reason = f"still {current.level.name}: {current.reason}"
+        return [self._alert(current, Phase.update, t, reason=reason, inputs=inputs, sounds=False)]
+
+    def acknowledge(self) -> None:
+        """Somebody switched the sirens off: levels that stand are not escalated any more."""
+        for current in self.active.values():
+            current.acknowledged = max(current.acknowledged, current.level)
+        self._schedule()
 
     def cancel(self, alert_id: str, t: int, reason: str) -> list[Alert]:
         """End an alert on command."""
@@ -206,34 +345,82 @@ class Lifecycle:
             if current.id == alert_id:
                 if current.shaking_since is not None:
                     self._cancelled_shaking = current.shaking_since
-                return [self._end(current, t, Phase.cancel, reason)]
+                self._spent[current.hazard] = self._best(current.hazard).level
+                ended = self._end(current, t, Phase.cancel, reason)
+                self._schedule()
+                return [ended]
         return []
 
     # -- time ------------------------------------------------------------------------------------
 
-    def _end_time(self, current: Active) -> int | None:
-        if any(current.sensors.values()):
-            return None
-        return current.held_ns + round(self._plans[current.hazard].hold_s * NS)
-
     def next_deadline(self) -> int | None:
-        """When the next alert ends by itself."""
-        return min(
-            (end for a in self.active.values() if (end := self._end_time(a)) is not None),
-            default=None,
-        )
+        """When :meth:`tick` is next wanted."""
+        return self._next
+
+    def _schedule(self) -> None:
+        times = [self._due(current)[0] for current in self.active.values()]
+        times += [at for at, _ in self._waiting.values()]
+        self._next = min(times, default=None)
+
+    def _due(self, current: Active) -> tuple[int, str]:
+        """When an alert's next step by itself is due, and which; the earliest, ends first."""
+        plan = self._plans[current.hazard]
+        hold_ns = round(plan.hold_s * NS)
+        times = [(current.began_ns + round(plan.longest_s * NS), "longest")]
+        if current.interrupted:
+            scaled = current.hazard is not Hazard.earthquake
+            known_ns = max(hold_ns, round(plan.valid_s * NS) // 2) if scaled else hold_ns
+            times.append((current.held_ns + known_ns, "forgotten"))
+            return min(times)
+        if current.shaking_since is not None:
+            times.append((current.held_ns + hold_ns, "still"))
+        elif current.level in current.fallen:
+            times.append((current.fallen[current.level] + hold_ns, "lower"))
+        rule = plan.rule(current.level)
+        escalation = rule.escalation if rule else None
+        if (
+            escalation is not None
+            and current.reminded < escalation.times
+            and current.level > current.acknowledged
+        ):
+            after_s = escalation.after_s + current.reminded * escalation.every_s
+            times.append((current.since_ns + round(after_s * NS), "remind"))
+        times.append((current.said_ns + round(plan.valid_s * NS) // 2, "renew"))
+        return min(times, key=lambda item: (item[0], _ORDER.index(item[1])))
 
     def tick(self, t: int) -> list[Alert]:
-        """End the alerts whose time has come, at their own time."""
-        ended = []
-        for current in list(self.active.values()):
-            end = self._end_time(current)
-            if end is not None and end <= t:
-                by_scale = bool(current.sensors)
-                phase = Phase.cancel if by_scale else Phase.expire
-                reason = "every scale has ended" if by_scale else "no more confirmed shaking"
-                ended.append(self._end(current, end, phase, reason))
-        return sorted(ended, key=lambda alert: alert.time_ns)
+        """Everything that is due by ``t``, each at its own time."""
+        steps: list[Alert] = []
+        while self._next is not None and self._next <= t:
+            due = self._next
+            for current in list(self.active.values()):
+                at, what = self._due(current)
+                if at <= due:
+                    steps += self._step(current, at, what)
+            for hazard, (at, status) in list(self._waiting.items()):
+                if at <= due:
+                    del self._waiting[hazard]
+                    steps += self._raise_to(self._plans[hazard], self._best(hazard), at, status)
+            self._schedule()
+        return steps
+
+    def _step(self, current: Active, t: int, what: str) -> list[Alert]:
+        match what:
+            case "lower":
+                return self._lower(current, t)
+            case "remind":
+                return self._remind(current, t)
+            case "renew":
+                return self._renew(current, t)
+            case "still":
+                reason = "no more confirmed shaking"
+            case "longest":
+                self._spent[current.hazard] = self._best(current.hazard).level
+                self._cancelled_shaking = current.shaking_since
+                reason = f"longest time of {self._plans[current.hazard].longest_s:g} s is over"
+            case _:
+                reason = "interrupted, and not reached again since"
+        return [self._end(current, t, Phase.expire, reason)]
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -246,11 +433,26 @@ class Lifecycle:
                 "level": a.level.name,
                 "status": a.status.value,
                 "began_ns": a.began_ns,
+                "since_ns": a.since_ns,
                 "held_ns": a.held_ns,
-                "sensors": a.sensors,
+                "fallen": {level.name: at for level, at in a.fallen.items()},
                 "shaking_since": a.shaking_since,
+                "reminded": a.reminded,
+                "acknowledged": a.acknowledged.name,
                 "interrupted": a.interrupted,
+                "reason": a.reason,
+                "inputs": a.inputs,
                 "said": list(a.said),
+                "said_ns": a.said_ns,
+                "grounds": {
+                    key: {
+                        "scale": g.scale.name,
+                        "level": g.level.name,
+                        "reason": g.reason,
+                        "inputs": g.inputs,
+                    }
+                    for key, g in self._grounds.get(a.hazard, {}).items()
+                },
             }
             for a in self.active.values()
         ]
@@ -259,41 +461,57 @@ class Lifecycle:
         """Take up what :meth:`state` gave.
 
         Within the same boot the times go on. After a reboot they mean nothing: every alert is
-        ``interrupted`` and its hold time begins anew.
+        ``interrupted`` and its times begin anew.
         """
         for item in state:
             hazard = Hazard(item["hazard"])
             if hazard not in self._plans:
                 continue
-            self.active[hazard] = Active(
+            current = Active(
                 id=item["id"],
                 hazard=hazard,
                 level=Level[item["level"]],
                 status=Status(item["status"]),
-                began_ns=item["began_ns"] if same_boot else t,
-                held_ns=item["held_ns"] if same_boot else t,
-                sensors=dict(item["sensors"]) if same_boot else {},
-                shaking_since=item["shaking_since"] if same_boot else None,
+                began_ns=t,
+                since_ns=t,
+                held_ns=t,
+                reminded=item["reminded"],
+                acknowledged=Level[item["acknowledged"]],
                 interrupted=bool(item["interrupted"]) or not same_boot,
+                reason=item["reason"],
+                inputs=dict(item["inputs"]),
                 said=tuple(item["said"]),
+                said_ns=t,
             )
+            if same_boot:
+                current.began_ns, current.since_ns = item["began_ns"], item["since_ns"]
+                current.held_ns, current.said_ns = item["held_ns"], item["said_ns"]
+                current.fallen = {Level[name]: at for name, at in item["fallen"].items()}
+                current.shaking_since = item["shaking_since"]
+                self._grounds[hazard] = {
+                    key: _Ground(Level[g["scale"]], Level[g["level"]], g["reason"], g["inputs"])
+                    for key, g in item["grounds"].items()
+                }
+            self.active[hazard] = current
+        self._schedule()
 
     # -- parts -----------------------------------------------------------------------------------
 
-    def _may_begin(self, plan: Plan, t: int) -> bool:
-        ended = self._ended.get(plan.hazard)
-        return ended is None or t - ended >= plan.rearm_s * NS
+    def _rearmed_ns(self, plan: Plan) -> int:
+        return self._ended[plan.hazard] + round(plan.rearm_s * NS)
 
-    def _begin(
-        self, plan: Plan, level: Level, status: Status, t: int, utc_offset_ns: int
-    ) -> Active:
-        stamp = iso(t + utc_offset_ns).replace("-", "").replace(":", "")
+    def _may_begin(self, plan: Plan, t: int) -> bool:
+        return plan.hazard not in self._ended or t >= self._rearmed_ns(plan)
+
+    def _begin(self, plan: Plan, level: Level, status: Status, t: int) -> Active:
+        stamp = iso(t + self._utc_offset_ns).replace("-", "").replace(":", "")
         current = Active(
             id=f"{self._station}-{plan.hazard}-{stamp}",
             hazard=plan.hazard,
             level=level,
             status=status,
             began_ns=t,
+            since_ns=t,
             held_ns=t,
         )
         self.active[plan.hazard] = current
@@ -303,62 +521,71 @@ class Lifecycle:
         self,
         current: Active,
         phase: Phase,
-        rule: LevelRule,
-        clause: Clause,
         t: int,
-        utc_offset_ns: int,
-        inputs: dict[str, float | str | None],
+        *,
+        reason: str = "",
+        inputs: Inputs | None = None,
+        sounds: bool = True,
     ) -> Alert:
-        inputs["basis"] = "predicted" if clause.predicted else "observed"
-        earlier, current.said = current.said, (*current.said, iso(t + utc_offset_ns))[-SAID:]
-        return Alert(
-            id=current.id,
-            station=self._station,
-            hazard=current.hazard,
-            level=rule.level,
-            phase=phase,
-            status=current.status,
-            time_ns=t,
-            reason=str(clause),
-            plan=self._plan_name(current.hazard),
-            inputs=inputs,
-            earlier=earlier,
+        """The next step of an alert that goes on."""
+        plan = self._plans[current.hazard]
+        current.said_ns = t
+        return self._say(
+            current,
+            phase,
+            t,
+            level=current.level,
+            reason=reason or current.reason,
+            inputs=current.inputs if inputs is None else inputs,
+            audiences=_audiences(plan, current),
+            expires_ns=t + round(plan.valid_s * NS),
+            sounds=sounds,
         )
 
     def _end(self, current: Active, t: int, phase: Phase, reason: str) -> Alert:
+        """The last step of an alert."""
         del self.active[current.hazard]
         self._ended[current.hazard] = t
+        audiences = _audiences(self._plans[current.hazard], current)
+        inputs: Inputs = {"from": current.level.name}
+        return self._say(
+            current,
+            phase,
+            t,
+            level=Level.none,
+            reason=reason,
+            inputs=inputs,
+            audiences=audiences,
+            expires_ns=t,
+            sounds=False,
+        )
+
+    def _say(self, current: Active, phase: Phase, t: int, **rest: Any) -> Alert:
+        plan = self._plans[current.hazard]
+        moment = iso(t + self._utc_offset_ns)
+        earlier, current.said = current.said, (*current.said, moment)[-SAID:]
         return Alert(
             id=current.id,
             station=self._station,
             hazard=current.hazard,
-            level=Level.none,
             phase=phase,
             status=current.status,
             time_ns=t,
-            reason=reason,
-            plan=self._plan_name(current.hazard),
-            earlier=current.said,
+            plan=f"{plan.hazard} {plan.version}",
+            event_code=plan.cap_event,
+            earlier=earlier,
+            **rest,
         )
 
-    def _plan_name(self, hazard: Hazard) -> str:
-        return f"{hazard} {self._plans[hazard].version}"
 
-    def _text(self, language: str, form: str, alert: Alert) -> str:
-        words = _Dashes({k: _word(v) for k, v in alert.inputs.items() if v is not None})
-        words["station"] = self._name
-        words["level"] = _LEVEL[alert.level][language]
-        if basis := _BASIS.get(words["basis"]):
-            words["basis"] = basis[language]
-        return _MARK[alert.status][language] + form.format_map(words)
+_ORDER = ["longest", "forgotten", "still", "lower", "remind", "renew"]
+"""What comes first of several steps that are due at the same time."""
 
 
-class _Dashes(dict[str, str]):
-    """Words for a text; what is not known reads as a dash."""
-
-    def __missing__(self, key: str) -> str:
-        return "—"
-
-
-def _word(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
+def _audiences(plan: Plan, current: Active) -> tuple[str, ...]:
+    """Whom the plan wants to be told of the level, those of its escalation included."""
+    rule = plan.rule(current.level)
+    found = (rule.audiences if rule else ()) or plan.audiences
+    if rule is not None and rule.escalation is not None and current.reminded:
+        found += tuple(a for a in rule.escalation.audiences if a not in found)
+    return found

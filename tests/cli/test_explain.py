@@ -69,7 +69,7 @@ def test_inputs_rule_plan_and_clock_of_every_step(
         "blue   holds  scale >= blue",
         "yellow no     scale >= yellow",
         "clock synchronised, ±2.1 ms, 0 steps since start",
-        "CANCEL none: every scale has ended",
+        "CANCEL none: no condition of the plan is met any more",
         "level sensor=arna_1955-10 hazard=rainstorm level=blue",
     ):
         assert words in done.stdout

@@ -65,7 +65,7 @@ def test_a_plan_that_there_is_not(tmp_path: Path, hazard: str, code: int, said: 
 @pytest.mark.parametrize(
     ("old", "new", "at", "said"),
     [
-        ("intensity >= 6", "intensty >= 6", "intensty", "unknown quantity 'intensty'; there are"),
+        ("intensity >= 6", "intensty >= 6", "intensty", "did you mean intensity (instrumental"),
         ("hold_s = 60", "hold_s = -1", "hold_s", "end.hold_s: is -1; expected 0 to 86400 seconds"),
         ('siren = "attention"', 'siren = "yodel"', "yodel", "no pattern 'yodel'; there are"),
         ("2027-11-01", "2020-11-01", "2020-11", "2020-11-01 is past; expected a revised plan"),

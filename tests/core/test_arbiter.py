@@ -101,7 +101,7 @@ def test_what_was_pre_empted_past_its_own_deadline_stays_silent() -> None:
 def test_off_silences_until_the_level_rises() -> None:
     subject = arbiter()
     subject.request(request(level=Level.orange), 0)
-    subject.silence(5 * NS, "by hand")
+    subject.silence(5 * NS, "by hand", {})
     subject.request(request(began_s=6, level=Level.orange), 6 * NS)
     assert subject.serving is None
     subject.request(request(began_s=7, level=Level.red), 7 * NS)
@@ -111,7 +111,7 @@ def test_off_silences_until_the_level_rises() -> None:
 def test_off_does_not_silence_a_new_alert() -> None:
     subject = arbiter()
     subject.request(request("one"), 0)
-    subject.silence(5 * NS, "by hand")
+    subject.silence(5 * NS, "by hand", {})
     subject.request(request("two", began_s=6), 6 * NS)
     assert subject.commands()[-1].on
 

@@ -19,6 +19,7 @@ from gateway.events import (
     Decision,
     Event,
     GroundMotion,
+    Observed,
     Onset,
     Quality,
     Rejected,
@@ -61,6 +62,7 @@ def lines(decisions: Sequence[Decision]) -> list[str]:
         if isinstance(d, Candidate)
         else str(to_record(d))
         for d in decisions
+        if not isinstance(d, Observed)
     ]
 
 
