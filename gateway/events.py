@@ -10,6 +10,7 @@ type           from                                        to
 ``Scans``      seismic drivers                             ``gateway.clock``
 ``Packet``     ``gateway.clock``, waveform files           ``gateway.detect``, the data feed
 ``Reading``    scalar drivers, CSV files                   ``gateway.detect``, the data feed
+``Measured``   ``gateway.detect``                          the data feed
 ``Diagnostic`` drivers of both kinds                       health
 ``Candidate``  ``gateway.detect``                          coincidence only, never published
 ``Observed``   ``gateway.detect``                          the plan only, never published
@@ -264,7 +265,8 @@ class Coincidence:
 class Quality:
     """Something is wrong, or right again, with a channel's data.
 
-    ``kind`` is one of gap, overlap, spike, flat, clipped, noise, dead, clock, invalid, recovered.
+    ``kind`` is one of gap, overlap, spike, flat, clipped, noise, dead, clock, invalid, recovered;
+    of gauges also reset, bounce, blocked, steady, endless, indicative.
     ``decided_ns`` (not published) is the sample that was needed to say so.
     """
 
@@ -320,6 +322,45 @@ class Observed:
     @property
     def decided_ns(self) -> int:
         return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class RainDay:
+    """Rain of one day as Chinese services count it, in UTC+08:00.
+
+    A ``meteorological`` day is (20:00, 20:00] and named after the date on which it ends, a
+    ``hydrological`` one (08:00, 08:00] and named after the date on which it begins. ``first_half``
+    is what fell in its first twelve hours. ``missing`` counts readings that were missing;
+    ``complete`` is true only of a day that was watched from beginning to end without any.
+    ``over`` is false for a day that the end of a recording has cut short.
+    """
+
+    sensor: str
+    kind: Literal["meteorological", "hydrological"]
+    day: str
+    time_ns: int
+    mm: float
+    first_half_mm: float
+    second_half_mm: float
+    missing: int
+    complete: bool
+    over: bool = True
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is made of the readings of one sensor: sums, means, intensities, days so far.
+
+    The names of ``values`` carry the units, as in ``gateway status``.
+    """
+
+    sensor: str
+    time_ns: int
+    values: dict[str, float]
 
 
 # --- what the plan and the core give ------------------------------------------------------------
@@ -432,6 +473,28 @@ class ArmingChange:
         return self.time_ns
 
 
+@dataclass(frozen=True, slots=True)
+class OfficialWarning:
+    """A signed warning of the authorities began to hold here, or holds no longer.
+
+    While it does, the scales that wait for it are in force. ``command`` is the id of the command
+    that brought it, ``expires_ns`` the end of its validity.
+    """
+
+    hazard: Hazard
+    level: Level
+    state: Literal["in_force", "ended"]
+    time_ns: int
+    expires_ns: int
+    command: str = ""
+    by: str = ""
+    reason: str = ""
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
+
+
 Event = (
     Onset
     | Rejected
@@ -439,6 +502,8 @@ Event = (
     | Coincidence
     | Quality
     | LevelChange
+    | RainDay
+    | OfficialWarning
     | Alert
     | SirenAction
     | Health
@@ -457,6 +522,8 @@ TYPE_NAMES: dict[type, str] = {
     Coincidence: "coincidence",
     Quality: "quality",
     LevelChange: "level",
+    RainDay: "rain_day",
+    OfficialWarning: "warning",
     Alert: "alert",
     SirenAction: "siren",
     Health: "health",
@@ -470,6 +537,9 @@ _DECIMALS = {
     "intensity": 1,
     "predicted": 1,
     "value": 4,
+    "mm": 6,
+    "first_half_mm": 6,
+    "second_half_mm": 6,
 }
 _SIGNIFICANT = {"pga", "pgv", "pgd", "pd", "pd_max", "tau_c", "cav"}
 

@@ -65,6 +65,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[Line]:
     sensors = found["sensors"].items()
     yield from _part("sensors", [_sensor(name, sensor, ports) for name, sensor in sensors])
     yield from _part("alerts", [_alert(alert) for alert in found["alerts"]])
+    if found.get("warnings"):
+        yield from _part("warnings", [_warning(warning) for warning in found["warnings"]])
     yield from _part(
         "health",
         [
@@ -125,8 +127,20 @@ def _values(sensor: Mapping[str, Any]) -> str:
     ]
     if "rain_1h_mm" in sensor:
         hours = [f"{h} h {sensor[f'rain_{h}h_mm']:g}" for h in (1, 6, 24)]
+        if "rain_day20_mm" in sensor:
+            hours.append(f"since 20:00 {sensor['rain_day20_mm']:g}")
+            hours.append(f"since 08:00 {sensor['rain_day08_mm']:g}")
         shown.insert(0, f"rain in {', '.join(hours)} mm")
+    levels = (f"{scale}: {level}" for scale, level in sensor.get("levels", {}).items())
+    shown[:0] = [level.upper() for level in levels]
+    if sensor.get("maintenance_s") is not None:
+        shown.insert(0, f"IN MAINTENANCE for {sensor['maintenance_s'] / 60:.0f} min more")
     return ", ".join(shown)
+
+
+def _warning(warning: Mapping[str, Any]) -> Line:
+    """A warning of the authorities that puts scales in force."""
+    return f"{warning['level']} {warning['hazard']} until {warning['expires'][:16]}Z", "yellow"
 
 
 def _alert(alert: Mapping[str, Any]) -> Line:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.events import NS, Packet, Reading
+from gateway.events import NS, Measured, Packet, Reading
 
 GATHER_NS = NS // 2
+
+Item = Packet | Reading | Measured
 
 
 class _Gathered:
@@ -46,16 +48,16 @@ class _Gathered:
 
 
 class Batcher:
-    """Gathers packets by sensor; readings pass."""
+    """Gathers packets by sensor; the rest passes."""
 
     def __init__(self) -> None:
         self._gathered: dict[str, _Gathered] = {}
 
-    def take(self, items: Iterable[Packet | Reading]) -> list[Packet | Reading]:
+    def take(self, items: Iterable[Item]) -> list[Item]:
         """What is complete."""
-        complete: list[Packet | Reading] = []
+        complete: list[Item] = []
         for item in items:
-            if isinstance(item, Reading):
+            if not isinstance(item, Packet):
                 complete.append(item)
                 continue
             held = self._gathered.get(item.sensor)

@@ -64,7 +64,10 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One sensor on its own port. ``driver`` is ``module:Class``."""
+    """One sensor on its own port. ``driver`` is ``module:Class``.
+
+    ``counter_wrap_micro`` is where its rain counter begins again at 0, millionths of a mm.
+    """
 
     name: str
     port: Port
@@ -74,6 +77,7 @@ class Sensor:
     channels: tuple[Channel, ...] = ()
     rate_hz: float = 0.0
     silent_after_s: float = 5.0
+    counter_wrap_micro: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from gateway.core.arming import Arming, Mode
 from gateway.core.compiled import Compiled, Sensor, Siren
 from gateway.core.health import HealthBook
 from gateway.core.sequence import Sequencer
+from gateway.core.warnings import Warnings
 from gateway.detect import SeismicDetector
 from gateway.detect.coincidence import SiteCoincidence
-from gateway.detect.evaluator import Evaluator
-from gateway.detect.level import make
+from gateway.detect.gauge import MAX_MAINTENANCE_S, Gauge
 from gateway.drivers import load_object
 from gateway.events import (
     NS,
@@ -37,8 +37,12 @@ from gateway.events import (
     Diagnostic,
     Event,
     GroundMotion,
+    Hazard,
+    Level,
     LevelChange,
+    Measured,
     Observed,
+    OfficialWarning,
     Onset,
     Packet,
     Phase,
@@ -100,22 +104,12 @@ class _Seismic(_Chain):
 
 
 class _Scalar(_Chain):
-    """A gauge: the scales that its quantities feed."""
+    """A sensor of readings, and what is made of them."""
 
     def __init__(self, sensor: Sensor, config: Compiled) -> None:
         super().__init__(sensor)
-        self.evaluators: list[Evaluator] = [make(scale, sensor.name) for scale in config.scales]
         measured = {plan.hazard for plan in config.plans if plan.measured}
-        for evaluator in self.evaluators:
-            evaluator.observed = evaluator.scale.hazard in measured
-        self.latest: dict[str, Reading] = {}
-
-    def values(self, t: int) -> dict[str, float]:
-        """The latest reading of each quantity, and what the scales make of them."""
-        found = {q: r.micro / 1e6 for q, r in self.latest.items() if r.micro is not None}
-        for evaluator in self.evaluators:
-            found |= evaluator.values(t)
-        return found
+        self.gauge = Gauge(sensor.name, config.scales, sensor.counter_wrap_micro, measured)
 
 
 def _shifted(decision: Decision, offsets: Mapping[str, int]) -> Decision:
@@ -182,11 +176,12 @@ class Core:
         self._health = HealthBook()
         self._lifecycle = Lifecycle(config.station.id, config.station.name, config.plans)
         self._arming = Arming()
+        self._warnings = Warnings({scale.needs_warning for scale in config.scales})
         self._site = self._make_site()
         self._last_coincidence: Coincidence | None = None
         self._send: dict[str, bytearray] = {}
         self._published: list[tuple[Event, int]] = []
-        self._data: list[Packet | Reading] = []
+        self._data: list[Packet | Reading | Measured] = []
         self._reported: dict[str, bool | None] = {}
         self.device_utc: tuple[int, int] | None = None
         """(time on the core's clock, UTC) that a locked digitiser gave last."""
@@ -299,6 +294,8 @@ class Core:
 
     def ended(self, sensor: str) -> None:
         """A replayed sensor gives no more."""
+        if sensor in self._scalar:
+            self._decide(self._scalar[sensor].gauge.ended(self._utc_offset_ns), sensor, 0)
         self._act(self._sequence.ended(sensor))
 
     def tick(self, t: int) -> None:
@@ -311,10 +308,14 @@ class Core:
             if _due(chain.silence_deadline(), t) and self._live:
                 self._fall_silent(chain, t)
         if self._live:
+            offset = self._utc_offset_ns
             for scalar in self._scalar.values():
-                for evaluator in scalar.evaluators:
-                    if _due(evaluator.next_deadline(), t):
-                        self._decide(evaluator.tick(t), scalar.sensor.name, t)
+                if _due(scalar.gauge.next_deadline(offset), t):
+                    self._decide(scalar.gauge.tick(t, offset), scalar.sensor.name, t)
+                if _due(scalar.gauge.maintenance_until_ns, t):
+                    self.maintain(scalar.sensor.name, None, t, "time over")
+            if _due(self._warnings.next_deadline(offset), t):
+                self._warned(self._warnings.tick(t, offset), t)
         for group in self._sirens.values():
             if _due(group.driver.next_deadline(), t):
                 self._siren_answers(group, group.driver.tick(t), t)
@@ -334,13 +335,15 @@ class Core:
             self._health.next_deadline(),
             self._lifecycle.next_deadline(),
             self._arming.until_ns,
+            self._warnings.next_deadline(self._utc_offset_ns),
         ]
         for chain in self._by_port.values():
             times.append(chain.silence_deadline())
             if chain.driver is not None:
                 times.append(chain.driver.next_deadline())
         for scalar in self._scalar.values():
-            times += [evaluator.next_deadline() for evaluator in scalar.evaluators]
+            times.append(scalar.gauge.next_deadline(self._utc_offset_ns))
+            times.append(scalar.gauge.maintenance_until_ns)
         for group in self._sirens.values():
             times.append(group.driver.next_deadline())
             times += [arbiter.next_deadline() for arbiter in group.arbiters.values()]
@@ -379,20 +382,22 @@ class Core:
         if not isinstance(chain, _Scalar):
             return
         self._data.append(reading)
-        chain.latest[reading.quantity] = reading
-        for evaluator in chain.evaluators:
-            self._decide(evaluator.reading(reading), chain.sensor.name, reading.time_ns - 1)
-        self._decide([], chain.sensor.name, reading.time_ns)
+        gauge, t = chain.gauge, reading.time_ns
+        found = gauge.reading(reading, self._utc_offset_ns)
+        found += gauge.compare((other.gauge for other in self._scalar.values()), t)
+        self._decide(found, chain.sensor.name, t - 1)
+        self._decide([], chain.sensor.name, t)
+        if self._live and gauge.measured_due(t):
+            self._data.append(Measured(gauge.name, t, gauge.values(t)))
 
     def _fall_silent(self, chain: _Chain, t: int) -> None:
         detail = f"nothing for {chain.sensor.silent_after_s:g} s; check its power and cable"
         self._publish(self._health.condition(chain.sensor.name, "silent", t, detail, "failed"))
         chain.heard_ns = None
         if isinstance(chain, _Scalar):
-            for quantity in list(chain.latest):
+            for quantity in list(chain.gauge.latest):
                 self._measure(chain, Reading(chain.sensor.name, t, quantity, None))
-            for evaluator in chain.evaluators:
-                self._decide(evaluator.unknown(t), chain.sensor.name, t)
+            self._decide(chain.gauge.unknown(t), chain.sensor.name, t)
 
     # -- from decisions to sirens ----------------------------------------------------------------
 
@@ -545,6 +550,51 @@ class Core:
             arbiter.mute(t, arming.muted)
         self._collect_all(t)
 
+    def maintain(self, sensor: str, for_s: float | None, t: int, by: str) -> None:
+        """Somebody works on a sensor of readings for so long; None: nobody does any more.
+
+        Raises:
+            ValueError: no such sensor, or a time that is too long.
+        """
+        if sensor not in self._scalar:
+            there = ", ".join(self._scalar) or "none"
+            raise ValueError(
+                f"no sensor of readings {sensor!r}; there are {there}. For work on a seismometer "
+                "disarm the site"
+            )
+        if for_s is not None and not 0 < for_s <= MAX_MAINTENANCE_S:
+            limit_h = MAX_MAINTENANCE_S // 3600
+            raise ValueError(f"maintenance needs a time of up to {limit_h} h; got {for_s!r} s")
+        until_ns = None if for_s is None else t + round(for_s * NS)
+        self._decide(self._scalar[sensor].gauge.maintain(until_ns, t), sensor, t)
+        self._state_maintenance(sensor, t, by)
+
+    def _state_maintenance(self, sensor: str, t: int, by: str) -> None:
+        if self._scalar[sensor].gauge.maintenance_until_ns is None:
+            self._publish(self._health.clear(sensor, "maintenance", t, f"ended by {by}"))
+        else:
+            detail = f"worked on, its readings count as missing; by {by}"
+            self._publish(self._health.condition(sensor, "maintenance", t, detail))
+
+    def warn(
+        self, hazard: Hazard, level: Level, expires_utc_ns: int, t: int, command: str, by: str
+    ) -> None:
+        """A warning of the authorities that scales of this station wait for.
+
+        ``level`` none ends the one that is in force.
+
+        Raises:
+            ValueError: no scale here waits for it, or its validity is over or too long.
+        """
+        offset = self._utc_offset_ns
+        self._warned(self._warnings.take(hazard, level, expires_utc_ns, t, offset, command, by), t)
+
+    def _warned(self, changes: Sequence[OfficialWarning], t: int) -> None:
+        self._publish(changes)
+        for scalar in self._scalar.values():
+            found = scalar.gauge.warn(self._warnings.in_force, t)
+            self._decide(found, scalar.sensor.name, t)
+
     def siren_on(self, request: Request, sirens: Sequence[str], t: int) -> None:
         """Sound a pattern by order. An empty ``sirens`` means all.
 
@@ -642,8 +692,8 @@ class Core:
             for event, offset_ns in drained
         ]
 
-    def data(self) -> list[Packet | Reading]:
-        """Packets and readings that came in, each given once."""
+    def data(self) -> list[Packet | Reading | Measured]:
+        """Packets and readings that came in and what is made of these, each given once."""
         drained, self._data = self._data, []
         return drained
 
@@ -673,7 +723,7 @@ class Core:
                     "kind": chain.sensor.kind,
                     "port": chain.sensor.port.path,
                     "age_s": None if chain.heard_ns is None else (t - chain.heard_ns) / NS,
-                    **(self._scalar[name].values(t) if name in self._scalar else {}),
+                    **(self._scalar[name].gauge.status(t) if name in self._scalar else {}),
                 }
                 for name, chain in ((c.sensor.name, c) for c in self._by_port.values())
             },
@@ -686,6 +736,7 @@ class Core:
                 for name, arbiter in self._arbiters.items()
             },
             "alerts": self._lifecycle.state(),
+            "warnings": self._warnings.status(),
             "health": [
                 {"component": h.component, "kind": h.kind, "state": h.state, "detail": h.detail}
                 for h in self._health.open()
@@ -701,9 +752,9 @@ class Core:
             "arming": self._arming.state(t),
             "alerts": self._lifecycle.state(),
             "sirens": {name: arbiter.state(t) for name, arbiter in self._arbiters.items()},
-            "scales": {
-                name: [evaluator.state(offset) for evaluator in scalar.evaluators]
-                for name, scalar in self._scalar.items()
+            "warnings": self._warnings.state(),
+            "gauges": {
+                name: scalar.gauge.state(t, offset) for name, scalar in self._scalar.items()
             },
         }
 
@@ -720,13 +771,16 @@ class Core:
             self._publish(self._health.condition("sirens", "arming_state", t, str(error), "failed"))
         self._lifecycle.restore(state.get("alerts", []), t, same_boot=same_boot)
         offset = self._utc_offset_ns
-        for name, saved in state.get("scales", {}).items():
-            scalar = self._scalar.get(name)
-            for evaluator, item in zip(scalar.evaluators if scalar else [], saved, strict=False):
-                try:
-                    evaluator.restore(item, t, offset)
-                except ValueError as error:
-                    self.note(name, "scale_state", t, f"sums begin anew: {error}", wrong=True)
+        try:
+            self._warned(self._warnings.restore(state.get("warnings", []), t, offset), t)
+        except ValueError as error:
+            self.note("warnings", "state", t, str(error), wrong=True)
+        for name, saved in state.get("gauges", {}).items():
+            if name not in self._scalar:
+                continue
+            for text in self._scalar[name].gauge.restore(saved, t, offset):
+                self.note(name, "gauge_state", t, text, wrong=True)
+            self._state_maintenance(name, t, "order before the restart")
         if same_boot:
             for name, saved in state.get("sirens", {}).items():
                 if name in self._arbiters:

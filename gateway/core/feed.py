@@ -24,6 +24,7 @@ To the client:
 ``{"stream": "record", "run_id", "seq", "record"}``    in order; ``record`` as ``to_record`` gives
 ``{"stream": "data", "run_id", "seq", "packet"}``      see :func:`packet_body`; ``seq`` counts
 ``{"stream": "data", "run_id", "seq", "reading"}``     data items and is not the records'
+``{"stream": "data", "run_id", "seq", "measured"}``    once a minute of each sensor of readings
 ``{"stream": "gap", "of": "data", "lost": n}``         data that the ring no longer had
 ``{"stream": "gap", "of": "record", "lost": n}``       records that neither memory nor the journal
                                                        had; null where the number is not known
@@ -45,7 +46,7 @@ from typing import Any
 
 from gateway.core.journal import Batch, Position
 from gateway.core.local_socket import LineConnection, LineTooLongError, listen
-from gateway.events import Packet, Reading, iso
+from gateway.events import Measured, Packet, Reading, iso
 
 MAX_CLIENTS = 4
 MAX_COMMAND_BYTES = 4096
@@ -121,6 +122,19 @@ def reading_body(reading: Reading, utc_offset_ns: int) -> bytes:
         "micro": reading.micro,
     }
     return _dump({"reading": item})
+
+
+def measured_body(measured: Measured, utc_offset_ns: int) -> bytes:
+    """A data item for what is made of readings: ``{"measured": {…}}``.
+
+    Keys: ``sensor``, ``time`` and ``values``, an object of numbers by name with unit.
+    """
+    item = {
+        "sensor": measured.sensor,
+        "time": iso(measured.time_ns + utc_offset_ns),
+        "values": {name: round(value, 6) for name, value in measured.values.items()},
+    }
+    return _dump({"measured": item})
 
 
 class Ring:

@@ -30,7 +30,14 @@ from gateway.core.commands import Action, Command, Ledger, Refusal
 from gateway.core.compiled import Compiled
 from gateway.core.control import Control
 from gateway.core.engine import Core
-from gateway.core.feed import Feed, Refused, Stored, packet_body, reading_body
+from gateway.core.feed import (
+    Feed,
+    Refused,
+    Stored,
+    measured_body,
+    packet_body,
+    reading_body,
+)
 from gateway.core.journal import (
     Batch,
     Committed,
@@ -48,13 +55,16 @@ from gateway.events import (
     Alert,
     ArmingChange,
     Event,
+    Hazard,
     Health,
     Level,
+    Measured,
     Packet,
     Reading,
     Reply,
     SirenAction,
     Status,
+    parse_iso,
     to_record,
 )
 
@@ -284,9 +294,11 @@ class Shell:
             for item in self._batcher.take(data):
                 self._feed.data(self._body(item))
 
-    def _body(self, item: Packet | Reading) -> bytes:
+    def _body(self, item: Packet | Reading | Measured) -> bytes:
         if isinstance(item, Packet):
             return packet_body(item, self._channels[item.sensor], self._utc.offset_ns)
+        if isinstance(item, Measured):
+            return measured_body(item, self._utc.offset_ns)
         return reading_body(item, self._utc.offset_ns)
 
     def _publish(self, event: Event, offset_ns: int) -> None:
@@ -432,7 +444,8 @@ class Shell:
                 if not self._core.cancel(str(arguments.get("alert", "")), t, f"by {by}"):
                     raise ValueError(f"no alert {arguments.get('alert')!r} is active")
             case Action.warning:
-                raise ValueError("this gateway takes no regional warnings yet")
+                hazard, level, expires_utc_ns = _warning(command)
+                self._core.warn(hazard, level, expires_utc_ns, t, command.id, by)
         self._write()
         return "accepted"
 
@@ -476,6 +489,12 @@ class Shell:
                 )
                 self._write()
                 return {"ok": True, "id": request_id}
+            case "maintain":
+                seconds = request.get("for_s")
+                if seconds is not None and not isinstance(seconds, int | float):
+                    raise ValueError(f"for_s: {seconds!r}; expected seconds")
+                self._core.maintain(str(request.get("sensor", "")), seconds, t, by)
+                self._save_state()
             case "cancel":
                 if not self._core.cancel(str(request.get("alert", "")), t, f"by {by}"):
                     raise ValueError(f"no alert {request.get('alert')!r} is active")
@@ -508,6 +527,26 @@ def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"sirens: {value!r}; expected a list of names")
     return tuple(value)
+
+
+def _warning(command: Command) -> tuple[Hazard, Level, int]:
+    """Hazard, level and end of validity (UTC) of a ``warning`` command.
+
+    Raises:
+        ValueError: an argument is missing or makes no sense.
+    """
+    arguments = command.arguments
+    if command.status is not Status.actual:
+        raise ValueError(f"a warning of status {command.status} puts no scale in force here")
+    if (value := arguments.get("hazard")) not in list(Hazard):
+        raise ValueError(f"hazard: {value!r}; expected one of {', '.join(Hazard)}")
+    level = _level(arguments.get("level"))
+    if level is Level.none:
+        return Hazard(value), level, 0
+    try:
+        return Hazard(value), level, parse_iso(str(arguments.get("expires")))
+    except ValueError as error:
+        raise ValueError(f"expires: {error}; expected a time of UTC") from error
 
 
 def _level(value: Any) -> Level:

@@ -12,15 +12,20 @@ to what ends then. Sources: 地面气象观测规范 (day boundary 20:00 Beijing
 降水量观测规范 (日分界 08:00). Times here are UTC in nanoseconds since 1970, amounts nanometres.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from typing import Any
 
 from gateway.events import MICRO, NS
 
 HOUR_NS = 3600 * NS
 _HALF_NS = 12 * HOUR_NS
 _OFFSET_NS = 8 * HOUR_NS
+MAX_DAYS = 31
+"""Days without a reading that are told of; after a longer silence, or when the clock was wrong by so
+much, totals begin anew."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -79,7 +84,7 @@ class DayTotals:
 
     def __init__(self, kind: DayKind, longest_ns: int | None = HOUR_NS) -> None:
         self.kind = kind
-        self._longest_ns = longest_ns
+        self.longest_ns = longest_ns
         self._day: date | None = None
         self._last_ns = 0
         self._nm = self._first_half_nm = self._missing = 0
@@ -91,12 +96,11 @@ class DayTotals:
         Readings come in rising order of time. Returns the days that are over by then, oldest
         first; a day without any reading is among them, with no rain and incomplete.
         """
-        day = self.kind.of(end_ns)
         gap = self._gap(end_ns)
-        over = self._close(day, gap=gap)
+        over = self._close(end_ns, gap=gap)
         if self._day is None:
-            self._day = day
-        self._last_ns = end_ns
+            self._day = self.kind.of(end_ns)
+        day, self._last_ns = self._day, end_ns
         self._missing += gap + (nm is None)
         self._nm += nm or 0
         if end_ns <= self.kind.start_ns(day) + _HALF_NS:
@@ -109,19 +113,62 @@ class DayTotals:
         While the next reading may still close the day without a gap, that is waited for.
         """
         gap = self._gap(now_ns)
-        return self._close(self.kind.of(now_ns), gap=gap) if gap or not self._longest_ns else []
+        return self._close(now_ns, gap=gap) if gap or not self.longest_ns else []
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`tick` has something to tell at the latest; None before any reading."""
+        if self._day is None:
+            return None
+        end_ns = self.end_ns(self._day)
+        # Over when a gap has opened behind the last reading, and not before the day itself.
+        return max(end_ns, self._last_ns + (self.longest_ns or 0)) + 1
 
     def current(self) -> DayTotal | None:
         """The day in progress, which is never complete."""
         return None if self._day is None else self._total(self._day, complete=False)
 
-    def _gap(self, now_ns: int) -> bool:
-        return bool(self._longest_ns and self._day and now_ns - self._last_ns > self._longest_ns)
+    def end_ns(self, day: date) -> int:
+        """UTC of the end of a day."""
+        return self.kind.start_ns(day) + 24 * HOUR_NS
 
-    def _close(self, day: date, *, gap: bool) -> list[DayTotal]:
-        over = []
-        while self._day is not None and self._day < day:
-            end_ns = self.kind.start_ns(self._day) + 24 * HOUR_NS
+    def state(self) -> dict[str, Any]:
+        """What a restart needs, as JSON types."""
+        return {
+            "day": None if self._day is None else self._day.isoformat(),
+            "last_ns": self._last_ns,
+            "nm": self._nm,
+            "first_half_nm": self._first_half_nm,
+            "missing": self._missing,
+            "whole": self._whole,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave.
+
+        Raises:
+            ValueError: it is not of this form; nothing of it was taken over.
+        """
+        try:
+            day = None if state["day"] is None else date.fromisoformat(state["day"])
+            numbers = [int(state[k]) for k in ("last_ns", "nm", "first_half_nm", "missing")]
+            whole = bool(state["whole"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"saved day of rain: {error!r}") from error
+        self._day, self._whole = day, whole
+        self._last_ns, self._nm, self._first_half_nm, self._missing = numbers
+
+    def _gap(self, now_ns: int) -> bool:
+        return bool(self.longest_ns and self._day and now_ns - self._last_ns > self.longest_ns)
+
+    def _close(self, now_ns: int, *, gap: bool) -> list[DayTotal]:
+        over: list[DayTotal] = []
+        day = self.kind.of(now_ns)
+        if self._day is None or not -1 <= (day - self._day).days <= MAX_DAYS:
+            self._day, self._whole = None, False
+            self._nm = self._first_half_nm = self._missing = 0
+            return over
+        while self._day < day:
+            end_ns = self.end_ns(self._day)
             self._missing += gap and self._last_ns < end_ns
             over.append(self._total(self._day, complete=self._whole and not self._missing))
             self._day += timedelta(days=1)

@@ -104,8 +104,8 @@ class Evaluator(ABC):
         """When that changes next without a reading."""
 
     @abstractmethod
-    def _wanted(self, quantity: str) -> bool:
-        """Whether readings of that quantity are any of ours."""
+    def reads(self, quantity: str) -> bool:
+        """Whether readings of that quantity are any of its."""
 
     @abstractmethod
     def values(self, t: int) -> dict[str, float]:
@@ -121,7 +121,7 @@ class Evaluator(ABC):
 
     def reading(self, reading: Reading) -> list[Output]:
         """Take a reading; those of other sensors and quantities are left alone."""
-        if reading.sensor != self.sensor or not self._wanted(reading.quantity):
+        if reading.sensor != self.sensor or not self.reads(reading.quantity):
             return []
         t = reading.time_ns
         last = self._last_ns.get(reading.quantity)

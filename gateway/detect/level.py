@@ -6,7 +6,8 @@ quantity             what is made of its readings
 ``wind_mps``         means over 2 and 10 min; where there is no ``gust_mps``, 3-s means of
                      readings at most 3 s apart are the gusts
 ``gust_mps``         the largest in 10 min
-``pm25_ugm3``        running mean over 24 h, and of the last hour (real-time); both as IAQI
+``pm25_ugm3``        running mean over 24 h (``iaqi_24h``), and over the last hour, which is no
+                     IAQI of the standard's day and labelled ``iaqi_realtime``
 ``water_level_m``    the level and its rise in an hour, each reading despiked
 ``contact``          1 closed, 0 open
 ===================  =======================================================================
@@ -94,7 +95,7 @@ class LevelEvaluator(Evaluator):
             if key[2] >= _KEEP_FROM_S
         }
 
-    def _wanted(self, quantity: str) -> bool:
+    def reads(self, quantity: str) -> bool:
         return quantity in self.scale.quantities or (quantity == "wind_mps" and self._gust_made)
 
     def _take(self, reading: Reading, out: list[Output]) -> bool:
@@ -206,17 +207,21 @@ class LevelEvaluator(Evaluator):
                 measure, quantity, window_s = key
                 label = f"{window_s // 3600}h" if window_s % 3600 == 0 else f"{window_s // 60}min"
                 if measure is Measure.mean and self.scale.index:
-                    found[f"iaqi_{label}"] = value / MICRO
+                    name = "iaqi_realtime" if window_s <= 3600 else f"iaqi_{label}"
+                    found[name] = value / MICRO
                     value = self._means[key].value(0) or 0
                 found[f"{quantity}_{measure}_{label}"] = value / MICRO
         return found
 
 
-def make(scale: Scale, sensor: str) -> Evaluator:
+def make(scale: Scale, sensor: str, wrap_micro: int | None = None) -> Evaluator:
     """The evaluator of a scale over the readings of one sensor.
+
+    ``wrap_micro`` is the value at which a rain counter begins again at 0.
 
     A sensor that falls silent says nothing by itself: give it a reading with ``micro=None`` when
     that is noticed, and again at intervals while it lasts, so that its windows are incomplete.
     """
-    rain = scale.quantities == (RAIN,)
-    return RainEvaluator(scale, sensor) if rain else LevelEvaluator(scale, sensor)
+    if scale.quantities == (RAIN,):
+        return RainEvaluator(scale, sensor, wrap_micro)
+    return LevelEvaluator(scale, sensor)

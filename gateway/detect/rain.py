@@ -8,8 +8,9 @@ interval; so sums are those of exact integer arithmetic on the series, to the re
 quantity           what a reading adds                                 its interval
 =================  ==================================================  ==========================
 ``rain_total_mm``  the rise of the counter; a counter that fell was    since the last reading
-                   reset, and its new value counts as fallen; the
-                   first reading is only the baseline
+                   reset, and its new value counts as fallen, unless
+                   it has wrapped; the first reading is only the
+                   baseline
 ``rain_mm``        itself                                              the gauge's own
 ``rain_mmph``      rate × time since the last reading, remainders      since the last reading
                    carried; indicative
@@ -28,6 +29,13 @@ minute, and at most 422 mm × (hours)^0.475, the envelope of the world's records
 No. 168), plus one tip. The interval of a first ``rain_mm`` is taken for 5 minutes. A counter
 that jumps is believed only when the next reading confirms the new place, and the jump is no rain.
 A second equal tip within 150 ms is the contact bouncing and adds nothing.
+
+Where the profile says at which value a counter begins again at zero (a 16-bit register of tenths:
+6553.6 mm), a fall that makes less than half of that as a wrap is a wrap; any other is a reset.
+
+Two faults are only reported, since leaving true rain out would be worse: amounts that have been
+the same for ``stuck_h`` and at least ``EQUAL_READINGS`` of them, for rain is never so even, and rain
+without a dry hour for ``ENDLESS_H``, longer than the rain of a front or of a landfalling typhoon.
 """
 
 from collections.abc import Mapping
@@ -49,6 +57,9 @@ INTENSITIES_S = (60, 300, 600, 3600)
 
 EVENT_GAP_NS = 6 * 3600 * NS
 """Rain after so long a dry time is another event, as hydrology usually parts them."""
+
+ENDLESS_H = 72
+EQUAL_READINGS = 60
 
 MINUTE_NS = 60 * NS
 _HOUR_NS = 3600 * NS
@@ -81,17 +92,26 @@ class RainGauge:
     Args:
         highest_micro: most rain in a minute that is believed, millionths of a mm; None: any.
         stuck_s: an unchanging rate other than 0 for so long is a fault; 0: never.
+        wrap_micro: value at which the counter begins again at 0; None: it never does.
     """
 
-    def __init__(self, highest_micro: int | None = None, stuck_s: int = 0) -> None:
+    def __init__(
+        self,
+        highest_micro: int | None = None,
+        stuck_s: int = 0,
+        wrap_micro: int | None = None,
+    ) -> None:
         self._highest_nm = highest_micro
         self._stuck_ns = stuck_s * NS
+        self._wrap_nm = wrap_micro
         self.quantity = ""
         self._last_ns: int | None = None
         self._last_nm = 0
         self._counter: tuple[int, int] | None = None
         self._suspect: tuple[int, int] | None = None
         self._steady: tuple[int, int] = (0, 0)
+        self._even_span_ns = 0
+        self._equal = 0
         self._remainder = 0
 
     @property
@@ -135,7 +155,7 @@ class RainGauge:
             return Fallen(0, fault="bounce", detail=f"a second tip after {span // 1_000_000} ms")
         if not self._believed(nm, span):
             return _impossible(f"{nm / MICRO:g}", span)
-        return Fallen(nm)
+        return self._even(Fallen(nm), t, span)
 
     def _risen(self, t: int, value: int) -> Fallen:
         if self._counter is None:
@@ -144,15 +164,41 @@ class RainGauge:
         for start, base in filter(None, (self._suspect, self._counter)):
             fell = value < base
             nm, span = (value if fell else value - base), t - start
+            wrapped = self._wrapped(base, value) if fell else None
+            if wrapped is not None and self._believed(wrapped, span):
+                self._counter, self._suspect = (t, value), None
+                return Fallen(wrapped, span)
             # After a jump only a counter that goes on from one of the two places is believed.
             if self._believed(nm, span) and not (fell and self._suspect):
                 self._counter, self._suspect = (t, value), None
                 if fell:
                     return Fallen(nm, span, "reset", f"counter fell from {base / MICRO:g} mm")
-                return Fallen(nm, span)
+                return self._even(Fallen(nm, span), t, span)
         self._suspect = (t, value)
         start, base = self._counter
         return _impossible(f"counter from {base / MICRO:g} to {value / MICRO:g}", t - start)
+
+    def _wrapped(self, base: int, value: int) -> int | None:
+        """What a counter that fell has gathered if it wrapped; None where that can't be."""
+        if self._wrap_nm is None or base >= self._wrap_nm:
+            return None
+        nm = self._wrap_nm - base + value
+        return nm if 2 * nm < self._wrap_nm else None
+
+    def _even(self, fallen: Fallen, t: int, span_ns: int) -> Fallen:
+        """Say so of an amount that has come evenly for too long; it counts all the same."""
+        (steady, since), span, before = self._steady, span_ns, self._even_span_ns
+        self._even_span_ns = span
+        # Tips are all of one size: what is even of them is the time between.
+        if fallen.nm != steady or abs(span - before) > before // 20:
+            self._steady, self._equal = (fallen.nm or 0, t), 0
+            return fallen
+        self._equal += 1
+        long_enough = self._stuck_ns and t - since >= self._stuck_ns
+        if not fallen.nm or not long_enough or self._equal < EQUAL_READINGS:
+            return fallen
+        detail = f"{fallen.nm / MICRO:g} mm in each of the last {self._equal} readings"
+        return Fallen(fallen.nm, fallen.span_ns, "steady", f"{detail}; check the gauge")
 
     def _rate(self, t: int, rate: int, since: int | None) -> Fallen:
         steady, since_steady = self._steady
@@ -184,11 +230,11 @@ class RainEvent:
 
 
 class RainEvaluator(Evaluator):
-    """A rain scale over one gauge."""
+    """A rain scale over one gauge. ``wrap_micro``: see :class:`RainGauge`."""
 
-    def __init__(self, scale: Scale, sensor: str) -> None:
+    def __init__(self, scale: Scale, sensor: str, wrap_micro: int | None = None) -> None:
         super().__init__(scale, sensor)
-        self.gauge = RainGauge(scale.highest_micro, scale.stuck_s)
+        self.gauge = RainGauge(scale.highest_micro, scale.stuck_s, wrap_micro)
         self.event: RainEvent | None = None
         windows = sorted({*SUMS_S, *(condition.window_s for condition in scale.conditions)})
         self._sums = {window_s: RollingSum(window_s * NS) for window_s in windows}
@@ -197,11 +243,12 @@ class RainEvaluator(Evaluator):
         self._kept = {"rain": self._sums[windows[-1]]}
         self._continuing_ns = scale.continuing_s * NS
         self._wet_ns: int | None = None
+        self._wet_since_ns = 0
         self._read_ns: int | None = None
         self._speaks_dry = False
         self._spacing_ns = _UNKNOWN_NS
 
-    def _wanted(self, quantity: str) -> bool:
+    def reads(self, quantity: str) -> bool:
         return quantity in QUANTITIES
 
     def _take(self, reading: Reading, out: list[Output]) -> bool:
@@ -222,8 +269,19 @@ class RainEvaluator(Evaluator):
         if fallen.nm is None or self.mode is Mode.maintenance:
             return False
         self._speaks_dry = self._speaks_dry or not fallen.nm
+        if fallen.nm:
+            out += self._endless(t)
         self._add(t, fallen.nm, fallen.span_ns)
         return True
+
+    def _endless(self, t: int) -> list[Output]:
+        """Report rain that has had no dry hour for longer than rain lasts."""
+        if self._wet_ns is None or t - self._wet_ns > _HOUR_NS:
+            self._wet_since_ns = t
+        if t - self._wet_since_ns < ENDLESS_H * _HOUR_NS:
+            return []
+        hours = (t - self._wet_since_ns) // _HOUR_NS
+        return self._fault("endless", t, f"rain for {hours} h without a dry one; check the gauge")
 
     def _add(self, t: int, nm: int, span_ns: int) -> None:
         for rolling in self._sums.values():

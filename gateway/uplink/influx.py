@@ -35,6 +35,7 @@ queue           name                              waiting, oldest_s
 ::
 
     reading,city=demo,station=cn-demo-001,sensor=rain1 rain_mm=0.2 1700000000000000000
+    measured,city=demo,station=cn-demo-001,sensor=rain1 rain_1h_mm=3.4,rain_day20_mm=12.6 17…
 """
 
 import json
@@ -87,6 +88,10 @@ def lines(item: Mapping[str, Any], station: Station) -> list[str]:
         reading = item["reading"]
         values = {reading["quantity"]: reading["micro"] / MICRO}
         return [_line("reading", station, {"sensor": reading["sensor"]}, values, reading["time"])]
+    if "measured" in item and item["measured"]["values"]:
+        measured = item["measured"]
+        tags = {"sensor": measured["sensor"]}
+        return [_line("measured", station, tags, measured["values"], measured["time"])]
     record = item.get("record") or {}
     return [
         _line(name, station, tags, values, record["time"])

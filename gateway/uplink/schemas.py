@@ -89,6 +89,14 @@ def _made_here() -> dict[str, Schema]:
         },
         "One measurement at the end of its interval; the unit is in the quantity's name.",
     )
+    measured = _object(
+        {
+            "sensor": text,
+            "time": _TIME,
+            "values": {"type": "object", "additionalProperties": number},
+        },
+        "What is made of a sensor's readings, once a minute: sums, means, days so far.",
+    )
     queue = _object(
         {"name": text, "waiting": {"type": "integer", "minimum": 0}, "oldest_s": number},
         "A queue: items that wait, and the age of the oldest.",
@@ -99,8 +107,10 @@ def _made_here() -> dict[str, Schema]:
                 "type": {"const": "telemetry"},
                 "time": _TIME,
                 "readings": {"type": "array", "items": reading, "minItems": 1},
+                "measured": {"type": "array", "items": measured},
             },
             "Readings of scalar sensors, gathered for a moment.",
+            optional=("measured",),
         ),
         "waveform": _object(
             {

@@ -138,6 +138,7 @@ class Uplink:
         self._report_at = t + REPORT_NS
         self._up_since = t
         self._readings: list[Mapping[str, Any]] = []
+        self._measured: list[Mapping[str, Any]] = []
         self._telemetry_at: int | None = None
         self._away = False
         self._damaged = 0
@@ -284,6 +285,8 @@ class Uplink:
             self._readings.append(_reading(item["reading"]))
             if self._telemetry_at is None:
                 self._telemetry_at = t + round(self._config.telemetry_interval_s * NS)
+        elif "measured" in item:  # follows the reading that it was made with
+            self._measured.append(item["measured"])
         elif "packet" in item and self._config.waveforms:
             packet = item["packet"]
             identity = f"{item['run_id']}-d{item['seq']}"
@@ -291,7 +294,13 @@ class Uplink:
 
     def _send_telemetry(self, t: int) -> None:
         readings, self._readings, self._telemetry_at = self._readings, [], None
-        record = {"type": "telemetry", "time": readings[-1]["time"], "readings": readings}
+        measured, self._measured = self._measured, []
+        record = {
+            "type": "telemetry",
+            "time": readings[-1]["time"],
+            "readings": readings,
+            "measured": measured,
+        }
         self._put(self._own_id(), record, t)
         self.outbox.data_position = self._data_seen
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.batch import GATHER_NS, Batcher
+from gateway.core.batch import GATHER_NS, Batcher, Item
 from gateway.events import NS, Packet, Reading
 
 RATE_HZ = 100.0
@@ -41,7 +41,7 @@ def test_readings_pass_and_sensors_are_apart() -> None:
 @given(st.lists(st.tuples(st.integers(1, 70), st.integers(0, 2)), max_size=30))
 def test_every_sample_comes_out_once_at_its_own_time(pieces: list[tuple[int, int]]) -> None:
     batcher, at = Batcher(), 0
-    out: list[Packet | Reading] = []
+    out: list[Item] = []
     said: list[int] = []
     for columns, gap in pieces:
         at += gap

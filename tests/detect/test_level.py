@@ -171,7 +171,7 @@ def test_air_has_the_running_day_and_the_real_time_hour() -> None:
     feed(to, "pm25_ugm3", [30.0 + i % 2 for i in range(24)], step=HOUR)
     feed(to, "pm25_ugm3", [150.0], start=24 * HOUR)
     values = to.values(24 * HOUR)
-    assert values["iaqi_1h"] == 200
+    assert values["iaqi_realtime"] == 200
     assert values["pm25_ugm3_mean_1h"] == pytest.approx(150)
     assert values["pm25_ugm3_mean_24h"] == pytest.approx(35.5)
     assert values["iaqi_24h"] == 52
