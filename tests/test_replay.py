@@ -227,9 +227,20 @@ def test_one_bad_file_does_not_keep_the_others_from_being_read(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "code", "expected"),
     [
-        ("time,rain\n2026-01-01T00:00:00Z,1\n", 1, "1: unknown column 'rain'; there are rain_mm"),
-        ("time,rain_mm\n2026-01-01T00:00:00Z,wet\n", 1, "2: not a decimal number: 'wet'"),
-        ("time,rain_mm\nyesterday,1\n", 1, "2: Invalid isoformat string: 'yesterday'"),
+        ("time,rain\n2026-01-01T00:00:00Z,1\n", 1, "1: column 2: unknown column 'rain' (did"),
+        (
+            "time,rain_mm\n2026-01-01T00:00:00Z,wet\n",
+            1,
+            "2: column 'rain_mm': not a decimal number: 'wet'",
+        ),
+        (
+            "time,rain_mm\n2026-01-01T00:00:00Z,nan\n",
+            1,
+            "column 'rain_mm': not a decimal number: 'nan'",
+        ),
+        ("time,rain_mm,rain_mm\n", 1, "1: column 3: 'rain_mm' is there twice"),
+        ("time,\n", 1, "1: column 2: unknown column ''"),
+        ("time,rain_mm\nyesterday,1\n", 1, "2: column 'time': 'yesterday'; expected a time"),
         ("time,rain_mm\n2026-01-01T00:00:00Z\n", 1, "2: 1 cells; expected 2"),
         ("time,rain_mm\n2026-01-01T00:00:00Z,\n", 0, ""),
     ],

@@ -14,6 +14,7 @@ from gateway.config.profiles import Profile
 from gateway.config.source import Source
 from gateway.core.compiled import Channel, Port, Sensor, Siren
 from gateway.detect.settings import Sensitivity
+from gateway.events import MICRO
 
 _MEASURES = {"m/s": "velocity", "m/s**2": "acceleration"}
 
@@ -190,6 +191,9 @@ class Devices:
             channels=channels,
             rate_hz=rate_hz,
             silent_after_s=profile.limits.silent_after_s,
+            counter_wrap_micro=next(
+                (round(c.wrap_mm * MICRO) for c in profile.channel if c.wrap_mm is not None), None
+            ),
         )
 
     def _sensor_channels(

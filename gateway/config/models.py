@@ -443,6 +443,13 @@ class Uplink(Table):
         default=1.0, ge=0.1, le=3600, description="How often readings and status are sent"
     )
     waveforms: bool = Field(default=False, description="Send all samples over MQTT as well")
+    noise_interval_s: float = Field(
+        default=3600.0,
+        ge=0,
+        le=86_400,
+        description="How often the noise of each channel is told, against Peterson's models; "
+        "0: never",
+    )
     mqtt: Mqtt | None = None
     outbox: Outbox = Outbox()
     influx: Influx | None = None

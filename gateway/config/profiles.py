@@ -105,6 +105,12 @@ class Channel(Table):
         WithJsonSchema({"type": "string", "form": 'counts per unit such as "6e8:m/s"'}),
     ] = Field(default=None, description="Counts per unit of ground motion, where known")
     quantity: Quantity | None = Field(default=None, description="What a scalar channel measures")
+    wrap_mm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Where the counter of rain_total_mm begins again at 0, as 6553.6 of 16 bits "
+        "of tenths; a counter that falls without one was reset",
+    )
 
 
 class SirenUnit(Table):
@@ -144,6 +150,11 @@ class Profile(Table):
             if getattr(channel, wanted) is None or getattr(channel, other) is not None:
                 raise ValueError(
                     f"channel[{index}] of a {kind} profile; expected {wanted} and no {other}"
+                )
+            if channel.wrap_mm is not None and channel.quantity != "rain_total_mm":
+                raise ValueError(
+                    f"channel[{index}].wrap_mm: {channel.wrap_mm:g} for {channel.quantity}; "
+                    "expected it of rain_total_mm alone"
                 )
         names = Counter((c.location, c.code or c.quantity) for c in self.channel)
         if twice := [name for (_, name), count in names.items() if count > 1]:

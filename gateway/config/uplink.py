@@ -66,6 +66,7 @@ def uplink_config(path: Path) -> UplinkConfig:
         sl651=None if given.sl651 is None else Sl651Config(**plain(given.sl651)),
         telemetry_interval_s=given.telemetry_interval_s,
         waveforms=given.waveforms,
+        noise_interval_s=given.noise_interval_s,
         outbox_quota_mb=given.outbox.quota_mb,
         groups=tuple(config.commands.groups),
         keys=keys,

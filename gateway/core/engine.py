@@ -295,7 +295,7 @@ class Core:
     def ended(self, sensor: str) -> None:
         """A replayed sensor gives no more."""
         if sensor in self._scalar:
-            self._decide(self._scalar[sensor].gauge.ended(self._utc_offset_ns), sensor, 0)
+            self._decide(self._scalar[sensor].gauge.ended(), sensor, 0)
         self._act(self._sequence.ended(sensor))
 
     def tick(self, t: int) -> None:
@@ -308,14 +308,7 @@ class Core:
             if _due(chain.silence_deadline(), t) and self._live:
                 self._fall_silent(chain, t)
         if self._live:
-            offset = self._utc_offset_ns
-            for scalar in self._scalar.values():
-                if _due(scalar.gauge.next_deadline(offset), t):
-                    self._decide(scalar.gauge.tick(t, offset), scalar.sensor.name, t)
-                if _due(scalar.gauge.maintenance_until_ns, t):
-                    self.maintain(scalar.sensor.name, None, t, "time over")
-            if _due(self._warnings.next_deadline(offset), t):
-                self._warned(self._warnings.tick(t, offset), t)
+            self._tick_gauges(t)
         for group in self._sirens.values():
             if _due(group.driver.next_deadline(), t):
                 self._siren_answers(group, group.driver.tick(t), t)
@@ -323,6 +316,17 @@ class Core:
         self.advance(t if mark is None else min(t, mark))
         self._publish(self._health.tick(t))
         self._collect_all(t)
+
+    def _tick_gauges(self, t: int) -> None:
+        """Levels and days that end without a reading, maintenance and warnings that are over."""
+        offset = self._utc_offset_ns
+        for name, scalar in self._scalar.items():
+            if _due(scalar.gauge.next_deadline(offset), t):
+                self._decide(scalar.gauge.tick(t, offset), name, t)
+            if _due(scalar.gauge.maintenance_until_ns, t):
+                self.maintain(name, None, t, "time over")
+        if _due(self._warnings.next_deadline(offset), t):
+            self._warned(self._warnings.tick(t, offset), t)
 
     def driver_deadline(self, port: str) -> int | None:
         """When the driver of a sensor's port next wants :meth:`tick`."""

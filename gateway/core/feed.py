@@ -87,12 +87,18 @@ class Refused:
 Request = Command | Stored | Refused
 
 
-def packet_body(packet: Packet, channels: Sequence[str], utc_offset_ns: int) -> bytes:
+def packet_body(
+    packet: Packet,
+    channels: Sequence[str],
+    utc_offset_ns: int,
+    sensitivities: Sequence[str | None] = (),
+) -> bytes:
     """A data item for a packet: ``{"packet": {…}}``.
 
     Keys: ``sensor``, ``start`` (UTC of the first sample), ``rate_hz``, ``channels``, ``encoding``
     (``int32le`` or ``float64le``), ``samples`` (base64 of the rows one after the other, channels ×
-    n) and, where known, ``offsets_ns`` (how much later each channel was really sampled).
+    n) and, where known, ``sensitivities`` (texts as in gateway.toml, null for an unknown one) and
+    ``offsets_ns`` (how much later each channel was really sampled).
     """
     exact = packet.samples.dtype.kind == "i"
     samples = packet.samples.astype("<i4" if exact else "<f8", copy=False)
@@ -104,6 +110,8 @@ def packet_body(packet: Packet, channels: Sequence[str], utc_offset_ns: int) -> 
         "encoding": "int32le" if exact else "float64le",
         "samples": base64.b64encode(samples.tobytes()).decode(),
     }
+    if any(sensitivities):
+        item["sensitivities"] = list(sensitivities)
     if packet.offsets_ns:
         item["offsets_ns"] = list(packet.offsets_ns)
     return _dump({"packet": item})

@@ -112,6 +112,10 @@ class Shell:
         self._utc = UtcClock()
         self._batcher = Batcher()
         self._channels = {s.name: tuple(c.id for c in s.channels) for s in config.sensors}
+        self._sensitivities = {
+            s.name: tuple(str(c.sensitivity) if c.sensitivity else None for c in s.channels)
+            for s in config.sensors
+        }
         self._keys = commands.read_keys(config.keys)
         self._ledger = Ledger()
         self._waiting: deque[_Waiting] = deque()
@@ -296,7 +300,12 @@ class Shell:
 
     def _body(self, item: Packet | Reading | Measured) -> bytes:
         if isinstance(item, Packet):
-            return packet_body(item, self._channels[item.sensor], self._utc.offset_ns)
+            return packet_body(
+                item,
+                self._channels[item.sensor],
+                self._utc.offset_ns,
+                self._sensitivities[item.sensor],
+            )
         if isinstance(item, Measured):
             return measured_body(item, self._utc.offset_ns)
         return reading_body(item, self._utc.offset_ns)

@@ -1,9 +1,9 @@
 """Warnings of the authorities that hold here: which scales they put in force, and for how long.
 
-A gateway's own readings never make a warning; one comes as a signed command (``gateway.core.commands``)
-and holds until its time is over or another of the same hazard takes its place. Level ``none`` ends
-it. Its end is a time of UTC: when the clock is set, the end moves with it, and a clock that is
-wrong can't make a warning hold for longer than ``MAX_S``.
+A gateway's own readings never make a warning; one comes as a signed command
+(``gateway.core.commands``) and holds until its time is over or another of the same hazard takes its
+place. Level ``none`` ends it. Its end is a time of UTC: when the clock is set, the end moves with
+it, and a clock that is wrong can't make a warning hold for longer than ``MAX_S``.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -74,9 +74,7 @@ class Warnings:
     def tick(self, t: int, utc_offset_ns: int) -> list[OfficialWarning]:
         """End those whose time is over."""
         over = [h for h, held in self._held.items() if held.end_ns(utc_offset_ns) <= t]
-        return [
-            event for h in over for event in self._end(h, t, utc_offset_ns, "its time is over")
-        ]
+        return [event for h in over for event in self._end(h, t, utc_offset_ns, "its time is over")]
 
     def next_deadline(self, utc_offset_ns: int) -> int | None:
         """When :meth:`tick` is next wanted."""

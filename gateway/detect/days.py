@@ -24,8 +24,8 @@ HOUR_NS = 3600 * NS
 _HALF_NS = 12 * HOUR_NS
 _OFFSET_NS = 8 * HOUR_NS
 MAX_DAYS = 31
-"""Days without a reading that are told of; after a longer silence, or when the clock was wrong by so
-much, totals begin anew."""
+"""Days without a reading that are told of; after a longer silence, or when the clock was wrong by
+so much, totals begin anew."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

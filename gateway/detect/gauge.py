@@ -111,9 +111,9 @@ class Gauge:
         times.append(self._rain.next_deadline(utc_offset_ns))
         return min((x for x in times if x is not None), default=None)
 
-    def ended(self, utc_offset_ns: int) -> list[Output]:
+    def ended(self) -> list[Output]:
         """A recording is over: the days that it leaves unfinished."""
-        return [*self._rain.unfinished(utc_offset_ns)]
+        return list(self._rain.unfinished())
 
     # -- modes -----------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class Gauge:
         return found | self._rain.values()
 
     def status(self, t: int) -> dict[str, Any]:
-        """:meth:`values`, levels that stand, faults counted, days, and for how long it is worked on."""
+        """:meth:`values`, levels that stand, faults counted, days, what is left of maintenance."""
         faults: dict[str, int] = {}
         for evaluator in self.evaluators:
             for kind, count in evaluator.faults.items():
@@ -258,7 +258,7 @@ class _Days:
         times = [totals.next_deadline() for totals in self._totals]
         return min((x - utc_offset_ns for x in times if x is not None), default=None)
 
-    def unfinished(self, utc_offset_ns: int) -> list[RainDay]:
+    def unfinished(self) -> list[RainDay]:
         days = [totals.current() for totals in self._totals]
         return [
             self._record(day, self._last_ns or 0, over=False) for day in days if day is not None

@@ -33,9 +33,9 @@ A second equal tip within 150 ms is the contact bouncing and adds nothing.
 Where the profile says at which value a counter begins again at zero (a 16-bit register of tenths:
 6553.6 mm), a fall that makes less than half of that as a wrap is a wrap; any other is a reset.
 
-Two faults are only reported, since leaving true rain out would be worse: amounts that have been
-the same for ``stuck_h`` and at least ``EQUAL_READINGS`` of them, for rain is never so even, and rain
-without a dry hour for ``ENDLESS_H``, longer than the rain of a front or of a landfalling typhoon.
+Two faults are only reported, since leaving true rain out would be worse: equal amounts at equal
+intervals for ``stuck_h`` and at least ``EQUAL_READINGS`` of them, for rain is never so even, and
+rain without a dry hour for ``ENDLESS_H``, longer than a front or a landfalling typhoon brings.
 """
 
 from collections.abc import Mapping

@@ -64,7 +64,17 @@ from gateway.events import MICRO, Hazard, Level
 SHIPPED = Path(__file__).parent / "scales"
 """Folder of the scale files that come with the gateway."""
 
-QUANTITIES = (RAIN, "wind_mps", "gust_mps", "pm25_ugm3", "water_level_m", "contact")
+UNITS = {
+    RAIN: "mm",
+    "wind_mps": "m/s",
+    "gust_mps": "m/s",
+    "pm25_ugm3": "µg/m³",
+    "water_level_m": "m",
+    "contact": "closed",
+}
+"""Quantities that a scale may compare, with the unit that they come in."""
+
+QUANTITIES = tuple(UNITS)
 
 
 class ScaleError(ValueError):
@@ -245,6 +255,23 @@ def _index(table: _Table) -> tuple[tuple[int, int], ...]:
     return tuple((pair[0], pair[1]) for pair in pairs)
 
 
+def _same_unit(
+    steps: Sequence[Step], head: _Table, levels: _Table, *, index: bool, unit: str
+) -> None:
+    """Thresholds are in the unit that their quantity comes in, or are index points."""
+    compared = {condition.quantity for step in steps for condition in step.conditions}
+    if len({quantity == RAIN for quantity in compared}) > 1:
+        levels.fault("", "rain and another quantity in one scale; expected a file for each")
+        return
+    units = {UNITS[quantity] for quantity in compared}
+    if len(units) > 1:
+        text = f"thresholds in {' and '.join(sorted(units))}; expected one unit, a file for each"
+        levels.fault("", text)
+    elif units and not index and unit and unit not in units:
+        quantity = ", ".join(sorted(compared))
+        head.fault("unit", f"{unit!r}; expected {units.pop()!r}, which {quantity} comes in")
+
+
 def read_scale(data: Mapping[str, Any], where: str = "scale") -> Scale:
     """Check the content of a scale file and make the scale.
 
@@ -301,8 +328,7 @@ def read_scale(data: Mapping[str, Any], where: str = "scale") -> Scale:
     }
     title.done()
     head.done()
-    if len({condition.quantity == RAIN for step in steps for condition in step.conditions}) > 1:
-        levels.fault("", "rain and another quantity in one scale; expected a file for each")
+    _same_unit(steps, head, levels, index=bool(values["index"]), unit=values["unit"])
     if faults:
         raise ScaleError(where, faults)
     return Scale(

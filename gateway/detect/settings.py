@@ -69,3 +69,7 @@ class Sensitivity:
                 f"sensitivity {text!r}: expected counts per unit as 6e8:m/s or 4.2e5:m/s**2"
             )
         return cls(counts, unit)  # type: ignore[arg-type]  # checked above
+
+    def __str__(self) -> str:
+        """The text that :meth:`parse` reads."""
+        return f"{self.counts_per_unit!r}:{self.unit}"

@@ -22,6 +22,10 @@ _TEMPLATES = {
     "ground_motion": "ground motion {station}: PGA {pga:g} m/s², PGV {pgv:g} m/s, "
     "intensity 烈度 {intensity:g}",
     "level": "level {hazard_zh} {hazard} {level_zh} {level}: {value:g} {unit} at {sensor}",
+    "rain_day": "rain of the {kind} day {day} at {sensor}: {mm:g} mm, complete {complete}",
+    "warning": "warning of the authorities 预警 {hazard_zh} {hazard} {level_zh} {level} {state} "
+    "until {expires} {reason}",
+    "noise": "noise {channel}: {verdict}",
     "alert": "{phase_upper} {hazard_zh} {hazard} {level_zh} {level}: {text_zh} {text_en}",
     "siren": "siren {siren} {action}, {pattern} {reason}",
     "health": "health {component} {state}: {kind} {detail}",

@@ -7,6 +7,7 @@ so that the rest of a file is still of use.
 """
 
 import csv
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ from gateway.events import NS, Packet, Quality, Quantity, Reading, parse_iso, pa
 
 QUANTITIES = get_args(Quantity)
 """Columns of a readings CSV besides ``time``."""
+
+
+MAX_FAULTS = 20
+"""Faults of one file that are told one by one."""
 
 
 class RecordingError(ValueError):
@@ -169,33 +174,55 @@ def read_csv(path: Path) -> Recording:
     """
     found = Recording(path)
     readings: list[Reading] = []
+    skipped: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             columns = [name.strip() for name in next(rows)]
-            for name in columns[1:]:
+            for number, name in enumerate(columns[1:], 2):
                 if name not in QUANTITIES:
-                    there = ", ".join(QUANTITIES)
-                    raise RecordingError(f"{path}:1: unknown column {name!r}; there are {there}")
+                    near = difflib.get_close_matches(name, QUANTITIES, 1)
+                    hint = f" (did you mean {near[0]!r}?)" if near else ""
+                    text = f"unknown column {name!r}{hint}; there are {', '.join(QUANTITIES)}"
+                    raise RecordingError(f"{path}:1: column {number}: {text}")
+                if name in columns[: number - 1]:
+                    raise RecordingError(f"{path}:1: column {number}: {name!r} is there twice")
+            if len(columns) == 1:
+                there = ", ".join(QUANTITIES)
+                raise RecordingError(f"{path}:1: no column of readings; there are {there}")
             for row in rows:
-                try:
-                    readings += _row(path.stem, columns, row)
-                except ValueError as error:
-                    found.faults.append(f"{path}:{rows.line_num}: {error}; the line is skipped")
+                if not row:
+                    continue
+                made, faults = _row(path.stem, columns, row)
+                readings += made
+                skipped += [f"{path}:{rows.line_num}: {fault}" for fault in faults]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecordingError(f"{path}: no readable CSV: {error}") from error
+    found.faults += skipped[:MAX_FAULTS]
+    if len(skipped) > MAX_FAULTS:
+        found.faults.append(f"{path}: {len(skipped) - MAX_FAULTS} faults more like these")
     found.series.append(Series(path.stem, tuple(readings)))
     return found
 
 
-def _row(sensor: str, columns: list[str], row: list[str]) -> list[Reading]:
+def _row(sensor: str, columns: list[str], row: list[str]) -> tuple[list[Reading], list[str]]:
+    """The readings of a line, and what is wrong with it. A cell at fault counts as missing."""
     if len(row) != len(columns):
-        raise ValueError(f"{len(row)} cells; expected {len(columns)}")
-    time_ns = parse_iso(row[0].strip())
-    return [
-        Reading(sensor, time_ns, name, parse_micro(cell))
-        for name, cell in zip(columns[1:], row[1:], strict=True)
-    ]
+        return [], [f"{len(row)} cells; expected {len(columns)}; the line is skipped"]
+    try:
+        time_ns = parse_iso(row[0].strip())
+    except ValueError:
+        text = f"{row[0]!r}; expected a time of UTC such as 2026-07-01T08:00:00Z"
+        return [], [f"column 'time': {text}; the line is skipped"]
+    readings, faults = [], []
+    for name, cell in zip(columns[1:], row[1:], strict=True):
+        micro = None
+        try:
+            micro = parse_micro(cell)
+        except ValueError as error:
+            faults.append(f"column {name!r}: {error}; the cell counts as missing")
+        readings.append(Reading(sensor, time_ns, name, micro))
+    return readings, faults
 
 
 # --- waveforms ----------------------------------------------------------------------------------

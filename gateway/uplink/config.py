@@ -101,6 +101,7 @@ class UplinkConfig:
     outbox_quota_mb: int = 256
     telemetry_interval_s: float = 1.0
     waveforms: bool = False
+    noise_interval_s: float = 3600.0
     groups: tuple[str, ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
 

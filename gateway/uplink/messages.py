@@ -24,7 +24,8 @@ alert       no        steps in the life of alerts
 siren       no        patterns started and ended
 cap         no        alerts as CAP 1.2, where configured
 reply       no        what became of a command
-event       no        onsets, rejected triggers, ground motion, coincidences, quality, levels
+event       no        onsets, rejected triggers, ground motion, coincidences, quality, levels, days
+                      of rain, warnings in force, noise
 health      no        degraded modes and their ends
 telemetry   no        readings of scalar sensors; the uplink's clock and queues
 waveform    no        samples, where configured

@@ -101,7 +101,28 @@ def _made_here() -> dict[str, Schema]:
         {"name": text, "waiting": {"type": "integer", "minimum": 0}, "oldest_s": number},
         "A queue: items that wait, and the age of the oldest.",
     )
+    numbers = {"type": "array", "items": number}
+    perhaps = {"type": ["number", "null"]}
     return {
+        "noise": _object(
+            {
+                "type": {"const": "noise"},
+                "time": _TIME,
+                "channel": text,
+                "unit": text,
+                "frequencies_hz": numbers,
+                "p10_db": numbers,
+                "p50_db": numbers,
+                "p90_db": numbers,
+                "above_high_db": perhaps,
+                "below_low_db": perhaps,
+                "verdict": text,
+                "segments": {"type": "integer"},
+                "completeness": number,
+                "gaps": {"type": "integer"},
+            },
+            "Power spectral density of a channel's noise against Peterson's models, once an hour.",
+        ),
         "telemetry": _object(
             {
                 "type": {"const": "telemetry"},

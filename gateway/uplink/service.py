@@ -600,6 +600,10 @@ def sinks(config: UplinkConfig, state: Path) -> tuple[Sink, ...]:
 
         station = Station(config.city, config.station)
         found.append(Influx(config.influx, station, state / "influx.sqlite"))
+    if config.noise_interval_s and config.mqtt is not None:
+        from gateway.uplink.noise import Noise  # noqa: PLC0415  only where it is configured
+
+        found.append(Noise(config.noise_interval_s))
     return tuple(found)
 
 

@@ -123,7 +123,7 @@ def test_rain_is_shown_by_the_hour() -> None:
         t = minute * 60 * NS
         made.readings("rain1", [Reading("rain1", t, "rain_total_mm", total * MICRO)], t)
     text = "\n".join(text for text, _ in lines(said_by(made)))
-    assert "rain in 1 h 10, 6 h 10, 24 h 10 mm" in text
+    assert "rain in 1 h 10, 6 h 10, 24 h 10, since 20:00 10, since 08:00 10 mm" in text
 
 
 def test_a_sounding_siren_names_its_alert_and_stands_out() -> None:

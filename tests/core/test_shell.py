@@ -481,6 +481,9 @@ def test_without_the_time_only_what_makes_quieter_or_safer_is_obeyed(
         (Action.siren_off, {"sirens": ["attic"]}, "no siren 'attic'"),
         (Action.disarm, {}, "expected seconds"),
         (Action.cancel, {"alert": "none"}, "no alert 'none'"),
+        (Action.warning, {"hazard": "rain", "level": "blue"}, "hazard: 'rain'"),
+        (Action.warning, {"hazard": "typhoon", "level": "blue", "expires": "noon"}, "expires: "),
+        (Action.warning, {"hazard": "earthquake", "level": "none"}, "no scale here waits"),
     ],
 )
 def test_a_genuine_command_that_makes_no_sense_has_failed(

@@ -22,9 +22,11 @@ from gateway.events import (
     Health,
     Level,
     LevelChange,
+    OfficialWarning,
     Onset,
     Phase,
     Quality,
+    RainDay,
     Rejected,
     Reply,
     SirenAction,
@@ -55,6 +57,8 @@ EXAMPLES: list[Event] = [
     Health("rain1", "failed", T, "silent", "nothing for 5 s", 3),
     Reply("c-1", "siren_on", "refused", T, "late", "key hub"),
     ArmingChange("silent", T, "technician", 3600.0),
+    RainDay("rain1", "meteorological", "2026-07-01", T, 12.6, 2.6, 10.0, 0, complete=True),
+    OfficialWarning(Hazard.typhoon, Level.orange, "in_force", T, T + NS, "c-7", "key hub"),
 ]  # fmt: skip
 
 
