@@ -22,6 +22,7 @@ measurement     tags besides city and station     fields
 ==============  ================================  =============================================
 reading         sensor                            the quantity with its unit, such as rain_mm
 rsam            channel                           value (counts), samples; each minute
+measured        sensor                            sums, means, days so far; each minute
 ground_motion   site                              pga, pgv, pgd, pd, tau_c, cav, intensity, …
 level           sensor, hazard                    level (0 none to 4 red), value
 alert           hazard, status                    level; 0 once it has ended
