@@ -43,7 +43,7 @@ from gateway.events import (
     iso,
 )
 from gateway.plan.rules import LevelRule, Plan
-from gateway.plan.texts import worded
+from gateway.plan.texts import Ending, worded
 
 SAID = 20
 """Steps of an alert of which the times are kept, for messages that refer to them."""
@@ -280,7 +280,7 @@ class Lifecycle:
         current = self.active.get(plan.hazard)
         if current is not None and STATUS_RANK[status] > STATUS_RANK[current.status]:
             why = f"what follows is {status}"
-            alerts.append(self._end(current, t, Phase.cancel, why))
+            alerts.append(self._end(current, t, Phase.cancel, why, Ending.real))
             current = None
         phase = Phase.alert if current is None else Phase.update
         if current is None:
@@ -306,7 +306,8 @@ class Lifecycle:
         there = {rule.level for rule in plan.levels}
         level = max([best.level, *(x for x in held if x in there)])
         if level is Level.none:
-            return [self._end(current, t, Phase.cancel, "no condition of the plan is met any more")]
+            reason = "no condition of the plan is met any more"
+            return [self._end(current, t, Phase.cancel, reason, Ending.over)]
         was = current.level
         for higher in [x for x in current.fallen if x > level]:
             del current.fallen[higher]
@@ -346,7 +347,7 @@ class Lifecycle:
                 if current.shaking_since is not None:
                     self._cancelled_shaking = current.shaking_since
                 self._spent[current.hazard] = self._best(current.hazard).level
-                ended = self._end(current, t, Phase.cancel, reason)
+                ended = self._end(current, t, Phase.cancel, reason, Ending.ordered)
                 self._schedule()
                 return [ended]
         return []
@@ -405,6 +406,7 @@ class Lifecycle:
         return steps
 
     def _step(self, current: Active, t: int, what: str) -> list[Alert]:
+        ending = Ending.run_out
         match what:
             case "lower":
                 return self._lower(current, t)
@@ -413,14 +415,14 @@ class Lifecycle:
             case "renew":
                 return self._renew(current, t)
             case "still":
-                reason = "no more confirmed shaking"
+                reason, ending = "no more confirmed shaking", Ending.over
             case "longest":
                 self._spent[current.hazard] = self._best(current.hazard).level
                 self._cancelled_shaking = current.shaking_since
                 reason = f"longest time of {self._plans[current.hazard].longest_s:g} s is over"
             case _:
                 reason = "interrupted, and not reached again since"
-        return [self._end(current, t, Phase.expire, reason)]
+        return [self._end(current, t, Phase.expire, reason, ending)]
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -542,12 +544,12 @@ class Lifecycle:
             sounds=sounds,
         )
 
-    def _end(self, current: Active, t: int, phase: Phase, reason: str) -> Alert:
+    def _end(self, current: Active, t: int, phase: Phase, reason: str, ending: Ending) -> Alert:
         """The last step of an alert."""
         del self.active[current.hazard]
         self._ended[current.hazard] = t
         audiences = _audiences(self._plans[current.hazard], current)
-        inputs: Inputs = {"from": current.level.name}
+        inputs: Inputs = {"from": current.level.name, "ended": ending.value}
         return self._say(
             current,
             phase,

@@ -38,6 +38,17 @@ _PM25 = (0.0, 2000.0)
 _IAQI = (0.0, 500.0)
 _LEVEL = (-100.0, 9000.0)
 
+_RAINFALL = {
+    f"rain_{window}_mm": Quantity(f"rain of the last {text}, mm", *_RAIN)
+    for window, text in (
+        ("1h", "hour"),
+        ("3h", "3 hours"),
+        ("6h", "6 hours"),
+        ("12h", "12 hours"),
+        ("24h", "24 hours"),
+    )
+}
+
 QUANTITIES: Mapping[Hazard, Mapping[str, Quantity]] = {
     Hazard.earthquake: {
         "intensity": Quantity("instrumental intensity observed so far, GB/T 17742-2020", 1, 12),
@@ -49,17 +60,7 @@ QUANTITIES: Mapping[Hazard, Mapping[str, Quantity]] = {
         "cav_mps": Quantity("cumulative absolute velocity, m/s", 0),
         "votes": Quantity("sensors of the site that triggered together", 1, 16),
     },
-    Hazard.rainstorm: SCALE
-    | {
-        f"rain_{window}_mm": Quantity(f"rain of the last {text}, mm", *_RAIN)
-        for window, text in (
-            ("1h", "hour"),
-            ("3h", "3 hours"),
-            ("6h", "6 hours"),
-            ("12h", "12 hours"),
-            ("24h", "24 hours"),
-        )
-    },
+    Hazard.rainstorm: SCALE | _RAINFALL,
     Hazard.typhoon: SCALE
     | {
         "wind_mps": Quantity("wind of the newest reading, m/s", *_WIND),
@@ -69,6 +70,7 @@ QUANTITIES: Mapping[Hazard, Mapping[str, Quantity]] = {
         "gust_mps_max_10min": Quantity("strongest gust of 10 min, m/s", *_WIND),
     },
     Hazard.flood: SCALE
+    | _RAINFALL
     | {
         "water_level_m": Quantity("water level above the gauge's datum, m", *_LEVEL),
         "water_level_m_rise_1h": Quantity("rise of the water in an hour, m", 0, 100),

@@ -26,10 +26,24 @@ Our own levels are observed here (本地实测达到…标准): 预警信号 are
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from gateway.events import Alert, Level, Phase, Status
 from gateway.plan.rules import Plan
+
+
+class Ending(StrEnum):
+    """How an alert came to its end."""
+
+    over = "over"
+    """What it rested on is over."""
+
+    ordered = "ordered"
+    run_out = "run_out"
+    real = "real"
+    """It was an exercise or a test, and something real began."""
+
 
 PLACEHOLDERS = frozenset(
     {
@@ -78,6 +92,19 @@ _ENDED = {
     "zh": "{station}：本地实测已不再达到标准，本站解除提示。",
     "en": "{station}: the standard is no longer reached here; this station's alert is over.",
 }
+_ORDERED = {
+    "zh": "{station}：本站提示已由值守人员解除。",
+    "en": "{station}: this station's alert was ended by order.",
+}
+_RUN_OUT = {
+    "zh": "{station}：本站提示已到期结束，当前情况请以主管部门发布的信息为准。",
+    "en": "{station}: this station's alert has run out; go by what the authorities say.",
+}
+_REAL = {
+    "zh": "{station}：演练或测试到此结束，以下为实际监测信息。",
+    "en": "{station}: the exercise or test ends here; what follows is real.",
+}
+_ENDINGS = {Ending.ordered: _ORDERED, Ending.run_out: _RUN_OUT, Ending.real: _REAL}
 _OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 _NAMES = re.compile(r"\{(\w+)")
 
@@ -92,6 +119,8 @@ def _form(alert: Alert, plan: Plan) -> tuple[str, str]:
     """The texts with their placeholders."""
     rule = plan.rule(alert.level)
     if alert.phase in (Phase.cancel, Phase.expire) or rule is None:
+        if ending := _ENDINGS.get(alert.inputs.get("ended")):  # type: ignore[call-overload]  # any
+            return ending["zh"], ending["en"]
         return plan.ended_zh or _ENDED["zh"], plan.ended_en or _ENDED["en"]
     zh, en = rule.text_zh, rule.text_en
     if "from" in alert.inputs:
