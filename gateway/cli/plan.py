@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.config.plans import Found
     from gateway.config.source import Source
     from gateway.core.compiled import Compiled
+    from gateway.drill.recording import Series
     from gateway.events import Hazard
     from gateway.plan.files import Limits
     from gateway.plan.rules import LevelRule, Pattern, Plan
@@ -118,9 +119,16 @@ def show(hazard: HazardName, config: ConfigFile = CONFIG, as_json: AsJson = Fals
         for clause in rule.when:
             output.say(f"  when  {clause}")
         output.say(f"  siren {_siren(rule, here.patterns)}")
-        output.say(f"  zh    {rule.text_zh}")
-        output.say(f"  en    {rule.text_en}")
+        output.say(f"  tells {', '.join(rule.audiences or plan.audiences)}")
+        if (often := rule.escalation) is not None:
+            besides = f", telling {', '.join(often.audiences)} besides" if often.audiences else ""
+            times = f"{often.times} times, every {often.every_s:g} s"
+            output.say(f"  again {often.after_s:g} s later unless switched off, {times}{besides}")
+        output.say(f"  zh    {rule.text_zh}{rule.action_zh}")
+        output.say(f"  en    {rule.text_en} {rule.action_en}".rstrip())
     output.say(f"\nends {plan.hold_s:g} s after its conditions; again after {plan.rearm_s:g} s")
+    output.say(f"said again every {plan.valid_s / 2:g} s; lasts {plan.longest_s:g} s at most")
+    output.say(f"event code {plan.cap_event or 'none'}")
     if plan.quiet_hours:
         begin, end = plan.quiet_hours
         output.say(f"no siren below {plan.quiet_below.name} from {begin:g} to {end:g} h local time")
@@ -328,17 +336,38 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[s
 # --- try ------------------------------------------------------------------------------------------
 
 
+EVERY_S = 60
+"""How far apart typed readings are that last from one time to another."""
+
+
 @app.command("try")
-def attempt(
+def attempt(  # noqa: PLR0913  each is an option of the command
     hazard: HazardName,
-    data: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="(FILE… | NAME=VALUE…)",
-            help="Recordings as for `gateway replay`, or readings such as intensity=5.2 pd_cm=0.6.",
-        ),
-    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]…", help="Recordings, as for `gateway replay`."),
+    ] = None,
     *,
+    readings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reading",
+            metavar="QUANTITY=VALUE@TIME[/TIME]",
+            help="A reading at a time, or steady ones from one time to another: "
+            "wind_mps=25.1@2026-08-01T10:00Z/2026-08-01T10:10Z. They go through the scales.",
+        ),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="What the plan's conditions compare, at one moment: intensity=5.2, scale=red.",
+        ),
+    ] = None,
+    every_s: Annotated[
+        float, typer.Option("--every", metavar="S", min=0.1, help="Spacing of steady readings.")
+    ] = EVERY_S,
     file: Annotated[
         Path | None,
         typer.Option("--plan", metavar="FILE", help="Try this plan instead of the one in force."),
@@ -348,7 +377,7 @@ def attempt(
     sensitivity: SensitivityText = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a plan would do on readings or recordings, and why. Nothing sounds.
+    """Say what a plan would do on recordings or readings, and why. Nothing sounds.
 
     Exits 1 where a recording can't be read, whatever the plan makes of the rest.
     """
@@ -356,69 +385,119 @@ def attempt(
     plan = _of(here, hazard) if file is None else _read(file)
     if plan.hazard != hazard:
         output.fail(f"{file} is a plan for {plan.hazard}, not for {hazard}", output.WRONG_USE)
-    typed = ["=" in text and not Path(text).exists() for text in data]
-    if all(typed):
-        _try_readings(plan, here, data, as_json=as_json)
-    elif any(typed):
-        output.fail("readings and files together; give one or the other", output.WRONG_USE)
-    else:
-        sensitivities = _sensitivities(inventory, sensitivity)
-        _try_recordings(plan, here, [Path(text) for text in data], sensitivities, as_json=as_json)
+    given = [
+        name for name, x in (("files", files), ("--reading", readings), ("--set", values)) if x
+    ]
+    if len(given) != 1:
+        what = " and ".join(given) or "nothing to try"
+        output.fail(f"{what}; give files, or --reading, or --set", output.WRONG_USE)
+    if values:
+        _try_values(plan, here, values, as_json=as_json)
+        return
+    series = _typed(readings or (), every_s, here)
+    sensitivities = _sensitivities(inventory, sensitivity)
+    _try_run(plan, here, files or (), series, sensitivities, as_json=as_json)
 
 
-def _inputs(plan: "Plan", data: Iterable[str]) -> dict[str, float | None]:
+def _inputs(plan: "Plan", values: Iterable[str]) -> dict[str, float | str | None]:
     from gateway.events import Level
     from gateway.plan.rules import QUANTITIES
 
     known = QUANTITIES[plan.hazard]
-    inputs: dict[str, float | None] = {}
-    for text in data:
+    inputs: dict[str, float | str | None] = {}
+    for text in values:
         name, _, value = text.partition("=")
         if name not in known:
             there = "".join(f"\n  {key}: {quantity.meaning}" for key, quantity in known.items())
             output.fail(f"no quantity {name!r}; there are{there}", output.WRONG_USE)
-        if name == "scale" and value in Level.__members__:
+        if name == "scale":
+            if value not in Level.__members__:
+                wanted = "blue, yellow, orange or red"
+                output.fail(f"{text!r}; expected scale= and {wanted}", output.WRONG_USE)
             inputs[name] = float(Level[value])
             continue
         try:
             inputs[name] = float(value)
         except ValueError:
-            wanted = "blue, yellow, orange or red" if name == "scale" else "a number"
-            output.fail(f"{text!r}; expected {name}= and {wanted}", output.WRONG_USE)
+            output.fail(f"{text!r}; expected {name}= and a number", output.WRONG_USE)
     return inputs
 
 
-def _try_readings(plan: "Plan", here: Here, data: Iterable[str], *, as_json: bool) -> None:
-    inputs = _inputs(plan, data)
+def _try_values(plan: "Plan", here: Here, values: Iterable[str], *, as_json: bool) -> None:
+    """The plan's conditions on quantities of one moment."""
+    from gateway.events import NS, Alert, Level, Phase, Status
+    from gateway.plan.texts import worded
+
+    inputs = _inputs(plan, values)
     found = plan.match(inputs)
+    rule, clause = found or (None, None)
+    if rule is not None and clause is not None:
+        inputs["basis"] = "predicted" if clause.predicted else "observed"
+        grade = "predicted_intensity" if clause.predicted else "intensity"
+        inputs["grade"] = inputs.get(grade, inputs.get("value"))
+    station = here.compiled.station.name if here.compiled else "station"
+    level = rule.level if rule else Level.none
+    alert = Alert("", "", plan.hazard, level, Phase.alert, Status.actual, NS, "", inputs=inputs)
+    zh, en = worded(alert, plan, station) if rule else ("", "")
     clauses = [(rule, clause) for rule in plan.levels for clause in rule.when]
     if as_json:
-        rule = found[0] if found else None
         output.say_json(
             {
                 "hazard": plan.hazard.value,
                 "plan": f"{plan.hazard} {plan.version}",
-                "level": rule.level.name if rule else "none",
-                "reason": str(found[1]) if found else "",
+                "level": level.name,
+                "reason": str(clause) if clause else "",
                 "siren": rule.pattern if rule else "",
                 "conditions": [
                     {"level": r.level.name, "when": str(c), "holds": c.holds(inputs)}
                     for r, c in clauses
                 ],
+                "text_zh": zh,
+                "text_en": en,
             }
         )
         return
     output.say(f"{plan.hazard} {plan.version} ({plan.file})")
-    for rule, clause in clauses:
-        output.say(
-            f"  {rule.level.name:6} {'holds' if clause.holds(inputs) else 'no   '}  {clause}"
-        )
-    if found is None:
+    for r, c in clauses:
+        output.say(f"  {r.level.name:6} {'holds' if c.holds(inputs) else 'no   '}  {c}")
+    if rule is None:
         output.say("no level: nothing is alerted and no siren sounds")
         return
-    rule, clause = found
-    output.say(f"{rule.level.name}, because {clause}; siren: {_siren(rule, here.patterns)}")
-    output.say(f"  {rule.text_zh}\n  {rule.text_en}")
+    output.say(f"{level.name}, because {clause}")
+    output.say(f"  siren  {_siren(rule, here.patterns)}")
+    output.say(f"  tells  {', '.join(rule.audiences or plan.audiences)}")
+    output.say(f"  {zh}\n  {en}")
+
+
+def _typed(texts: Iterable[str], every_s: float, here: Here) -> "list[Series]":
+    """Readings that were typed, as one sensor's series."""
+    from gateway.drill.recording import QUANTITIES, Series
+    from gateway.events import NS, Reading, parse_iso, parse_micro
+
+    name = here.compiled.station.name if here.compiled else "typed"
+    readings = []
+    for text in texts:
+        what, at, when = text.partition("@")
+        quantity, _, value = what.partition("=")
+        if quantity not in QUANTITIES:
+            there = ", ".join(QUANTITIES)
+            output.fail(
+                f"no quantity {quantity!r} in {text!r}; there are {there}", output.WRONG_USE
+            )
+        try:
+            micro = parse_micro(value)
+            begin, *end = [parse_iso(part) for part in when.split("/", 1)]
+        except ValueError as error:
+            form = f"{quantity}=VALUE@TIME or @TIME/TIME, such as @2026-08-01T10:00:00Z"
+            said = f": {error}" if at else ""
+            output.fail(f"{text!r}{said}; expected {form}", output.WRONG_USE)
+        last = end[0] if end else begin
+        if last < begin:
+            output.fail(f"{text!r} ends before it begins", output.WRONG_USE)
+        step = round(every_s * NS)
+        readings += [Reading(name, t, quantity, micro) for t in range(begin, last + 1, step)]
+    readings.sort(key=lambda reading: reading.time_ns)
+    return [Series(name, tuple(readings))] if readings else []
 
 
 def _sensitivities(inventory: Path | None, text: str | None) -> dict[str, Any]:
@@ -433,15 +512,16 @@ def _sensitivities(inventory: Path | None, text: str | None) -> dict[str, Any]:
     return {"inventory": known, "sensitivity": rest}
 
 
-def _try_recordings(
+def _try_run(
     plan: "Plan",
     here: Here,
     paths: Sequence[Path],
+    series: "Sequence[Series]",
     sensitivities: Mapping[str, Any],
     *,
     as_json: bool,
 ) -> None:
-    """The recordings through the core with this plan alone, so that no other hazard sounds."""
+    """The data through the core with this plan alone, so that no other hazard sounds."""
     from gateway.drill.replay import Replay, default_base
 
     base = here.compiled or default_base()
@@ -449,10 +529,15 @@ def _try_recordings(
         replace(base, plans=(plan,), patterns=tuple(here.patterns.values())), **sensitivities
     )
     alerts = 0
-    for record in run.run(paths):
-        if record["type"] not in ("alert", "siren"):
+    standing: dict[str, str] = {}
+    if not as_json:
+        output.say(f"{plan.hazard} {plan.version} ({plan.file})")
+    for record in run.run(paths, series):
+        if record["type"] not in ("level", "alert", "siren"):
             continue
-        alerts += record["type"] == "alert" and record["phase"] == "alert"
+        if record["type"] == "alert":
+            alerts += record["phase"] == "alert"
+            standing[record["id"]] = record["level"]
         if as_json:
             output.say_json(record)
         else:
@@ -460,18 +545,45 @@ def _try_recordings(
     for fault in run.summary.faults:
         print(f"gateway: {fault}", file=sys.stderr)  # noqa: T201  the command's own output
     if not as_json:
-        why = f": {run.summary.alerts_disabled}" if run.summary.alerts_disabled else ""
-        output.say(f"{alerts} alerts by {plan.hazard} {plan.version}" + (why if not alerts else ""))
+        for line in _outcome(plan, alerts, standing, run.summary.alerts_disabled):
+            output.say(line)
     if run.summary.faults:
         raise typer.Exit(output.FAULT)
 
 
+def _outcome(
+    plan: "Plan", alerts: int, standing: Mapping[str, str], disabled: str
+) -> Iterator[str]:
+    """What is left where the data end. ``standing`` is the last level of each alert."""
+    for alert, level in standing.items():
+        if level != "none":
+            yield f"{alert} is still {level} where the data end"
+    why = f": {disabled}" if disabled and not alerts else ""
+    yield f"{alerts} alerts by {plan.hazard} {plan.version}{why}"
+
+
 def _step(record: Mapping[str, Any]) -> str:
+    """What happened, with why: one record for people."""
+    time = record["time"]
     if record["type"] == "siren":
         why = f": {record['reason']}" if record["reason"] else ""
         what = f"{record['siren']} {record['action']} {record['pattern']}{why}"
-        return f"{record['time']}  siren  {what}"
-    return (
-        f"{record['time']}  {record['phase']:6} {record['level']}, because {record['reason']}\n"
-        f"  {record['text_zh']}\n  {record['text_en']}"
+        return f"{time}  siren  {what}"
+    if record["type"] == "level":
+        window_h = record["window_h"] or 0
+        window = f" in {window_h:g} h" if window_h >= 1 else f" in {window_h * 60:g} min"
+        window = window if window_h else ""
+        seen = f"{record['value']:g} {record['unit']}{window} by {record['scale']}"
+        return f"{time}  scale  {record['level']}: {record['sensor']} has {seen}"
+    numbers = (
+        f"{key} {value:g}"
+        for key, value in record["inputs"].items()
+        if isinstance(value, float)
+        and key not in ("scale", "grade", "value", "window_h", "reminder")
     )
+    lines = [f"{time}  {record['phase']:6} {record['level']}, because {record['reason']}"]
+    if shown := ", ".join(numbers):
+        lines.append(f"  with   {shown}")
+    lines.append(f"  tells  {', '.join(record['audiences'])}")
+    lines += [f"  {record['text_zh']}", f"  {record['text_en']}"]
+    return "\n".join(lines)

@@ -104,10 +104,14 @@ class Replay:
         self._packet = packet
         self.summary = Summary()
 
-    def run(self, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-        """Records of everything that was decided; ``summary`` is complete afterwards."""
+    def run(self, paths: Sequence[Path], series: Sequence[Series] = ()) -> Iterator[dict[str, Any]]:
+        """Records of everything that was decided; ``summary`` is complete afterwards.
+
+        ``series`` are readings that come from no file.
+        """
         started = time.monotonic()
         sites = self._sites(paths)
+        sites += [Site(each.sensor, series=[each]) for each in series]
         events: list[Event] = []
         candidates: list[Candidate] = []
         for site in sites:

@@ -115,6 +115,16 @@ def worded(alert: Alert, plan: Plan, station: str) -> tuple[str, str]:
     return _text("zh", zh, alert, station), _text("en", en, alert, station)
 
 
+def _mark(alert: Alert, language: str) -> str:
+    """What stands before a text: that it is no real one, a reminder, or said again."""
+    mark = _MARK[alert.status][language]
+    if "reminder" in alert.inputs:
+        mark += _REMINDER[language]
+    elif "lasting" in alert.inputs:
+        mark += _LASTING[language]
+    return mark
+
+
 def _form(alert: Alert, plan: Plan) -> tuple[str, str]:
     """The texts with their placeholders."""
     rule = plan.rule(alert.level)
@@ -125,11 +135,7 @@ def _form(alert: Alert, plan: Plan) -> tuple[str, str]:
     zh, en = rule.text_zh, rule.text_en
     if "from" in alert.inputs:
         zh, en = plan.lowered_zh or _LOWERED["zh"], plan.lowered_en or _LOWERED["en"]
-    zh, en = zh + rule.action_zh, " ".join(filter(None, (en, rule.action_en)))
-    mark = (
-        _REMINDER if "reminder" in alert.inputs else _LASTING if "lasting" in alert.inputs else {}
-    )
-    return mark.get("zh", "") + zh, mark.get("en", "") + en
+    return zh + rule.action_zh, " ".join(filter(None, (en, rule.action_en)))
 
 
 def _text(language: str, form: str, alert: Alert, station: str) -> str:
@@ -137,7 +143,7 @@ def _text(language: str, form: str, alert: Alert, station: str) -> str:
     words["station"] = station
     words["level"] = _LEVEL[alert.level][language]
     shown = _OPTIONAL.sub(lambda part: part[1] if words.know(part[1]) else "", form)
-    return _MARK[alert.status][language] + shown.format_map(words)
+    return _mark(alert, language) + shown.format_map(words)
 
 
 class _Words(dict[str, Any]):

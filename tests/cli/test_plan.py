@@ -20,6 +20,10 @@ def plan(tmp_path: Path, *arguments: Any) -> Any:
     return gateway("plan", *words, *places)
 
 
+def sets(values: list[str]) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
 def changed(path: Path, old: str, new: str) -> Path:
     """The shipped earthquake plan with something else in it."""
     text = EARTHQUAKE.read_text()
@@ -154,25 +158,48 @@ def test_a_faulty_plan_is_not_compared(tmp_path: Path) -> None:
 def test_what_a_plan_would_make_of_readings(
     tmp_path: Path, hazard: str, readings: list[str], level: str, siren: str
 ) -> None:
-    found = json.loads(plan(tmp_path, "try", hazard, *readings, "--json").stdout)
+    found = json.loads(plan(tmp_path, "try", hazard, *sets(readings), "--json").stdout)
     assert (found["level"], found["siren"]) == (level, siren)
     held = [c for c in found["conditions"] if c["holds"]]
     assert found["reason"] == (held[0]["when"] if held else "")
 
 
 def test_why_is_said_with_every_condition(tmp_path: Path) -> None:
-    done = plan(tmp_path, "try", "earthquake", "intensity=5.2")
+    done = plan(tmp_path, "try", "earthquake", "--set", "intensity=5.2")
     assert "yellow holds  intensity >= 5" in done.stdout
     assert "orange no     intensity >= 6" in done.stdout
-    assert "yellow, because intensity >= 5; siren: attention (15 s) on all" in done.stdout
+    assert "yellow, because intensity >= 5\n  siren  attention (15 s) on all\n" in done.stdout
+    assert "station：本地实测地震烈度5.2度，达到黄色标准。" in done.stdout
+
+
+def test_typed_readings_go_through_the_scales(tmp_path: Path) -> None:
+    steady = "wind_mps=25.1@2026-08-01T10:00:00Z/2026-08-01T10:10:00Z"
+    gust = "gust_mps=38.2@2026-08-01T10:05:30Z"
+    done = plan(tmp_path, "try", "typhoon", "--reading", steady, "--reading", gust)
+    assert done.exit_code == 0, done.output
+    for line in (
+        "2026-08-01T10:02:00.000000Z  scale  orange: typed has 25.1 m/s in 2 min by gale",
+        "2026-08-01T10:05:30.000000Z  update red, because scale >= red",
+        "  typed：本地实测2分钟平均风速25.1米/秒（10级），最大阵风38.2米/秒（13级），",
+        "  typed: observed here mean wind 25.1 m/s (force 10), gusts 38.2 m/s (force 13), red gale",
+        "red for 1800 s, not switched off: 1 of 2",
+        "  tells  site, hub, community, emergency",
+        "is still red where the data end",
+    ):
+        assert line in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["intensty=5"], "no quantity 'intensty'; there are"),
-        (["intensity=strong"], "expected intensity= and a number"),
-        (["intensity=5", EARTHQUAKE], "give one or the other"),
+        (["--set", "intensty=5"], "no quantity 'intensty'; there are"),
+        (["--set", "intensity=strong"], "expected intensity= and a number"),
+        (["--set", "intensity=5", EARTHQUAKE], "files and --set; give files, or"),
+        ([], "nothing to try; give files, or --reading, or --set"),
+        (["--reading", "rain=1@2026-08-01"], "no quantity 'rain' in 'rain=1@2026-08-01'; there"),
+        (["--reading", "rain_mm=1"], "expected rain_mm=VALUE@TIME or @TIME/TIME"),
+        (["--reading", "rain_mm=wet@2026-08-01"], "not a decimal number: 'wet'; expected rain_mm="),
+        (["--reading", "rain_mm=1@2026-08-02/2026-08-01"], "ends before it begins"),
     ],
 )
 def test_readings_that_make_no_sense(tmp_path: Path, arguments: list[Any], said: str) -> None:

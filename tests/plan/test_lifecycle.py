@@ -1,11 +1,26 @@
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import gateway.plan
-from gateway.events import NS, Alert, GroundMotion, Hazard, Level, LevelChange, Phase, Status
+from gateway.events import (
+    NS,
+    Alert,
+    GroundMotion,
+    Hazard,
+    Level,
+    LevelChange,
+    Observed,
+    Phase,
+    Status,
+)
 from gateway.plan.files import read_plan
 from gateway.plan.lifecycle import Lifecycle
+from gateway.plan.rules import Clause, Condition, Escalation, LevelRule
 
 PLANS = tuple(
     read_plan(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
@@ -52,11 +67,43 @@ def shake(
     return [subject.worded(alert) for alert in subject.shaking(motion, 1, status, 0)]
 
 
-def rain(subject: Lifecycle, level: Level, at_s: float, sensor: str = "rain1") -> list[Alert]:
+def rain(
+    subject: Lifecycle,
+    level: Level,
+    at_s: float,
+    sensor: str = "rain1",
+    status: Status = Status.actual,
+) -> list[Alert]:
     change = LevelChange(
         sensor, Hazard.rainstorm, level, round(at_s * NS), 50.4, "mm", window_h=6.0
     )
-    return [subject.worded(alert) for alert in subject.level(change, Status.actual, 0)]
+    return [subject.worded(alert) for alert in subject.level(change, status, 0)]
+
+
+def wind(subject: Lifecycle, at_s: float, **values: float) -> list[Alert]:
+    """What an anemometer's scale knows at a time."""
+    seen = Observed("wind1", Hazard.typhoon, "gale", round(at_s * NS), values)
+    return [subject.worded(alert) for alert in subject.observed(seen, Status.actual, 0)]
+
+
+def tick(subject: Lifecycle, at_s: float) -> list[Alert]:
+    return [subject.worded(alert) for alert in subject.tick(round(at_s * NS))]
+
+
+def with_plan(hazard: Hazard, **changes: Any) -> Lifecycle:
+    """The shipped plans, one of them changed."""
+    plans = tuple(replace(p, **changes) if p.hazard is hazard else p for p in PLANS)
+    return Lifecycle("st", "示范站", plans)
+
+
+GUSTS = {
+    "levels": (
+        LevelRule(Level.red, (Clause((Condition("gust_mps_max_10min", ">=", 30.0),)),), "disaster"),
+        LevelRule(Level.yellow, (Clause((Condition("wind_mps_mean_2min", ">=", 12.0),)),)),
+    ),
+    "hold_s": 600.0,
+}
+"""A plan that judges what is measured, whatever the scale says."""
 
 
 def steps(alerts: list[Alert]) -> list[tuple[Phase, Level]]:
@@ -181,3 +228,195 @@ def test_after_a_reboot_an_alert_is_interrupted_until_fresh_data_renew_it() -> N
     fresh = shake(after, 5.0, 4, since_s=3.5)
     assert steps(fresh) == [(Phase.update, Level.yellow)]
     assert fresh[0].id == first.id
+
+
+# --- down, with hysteresis ------------------------------------------------------------------------
+
+
+def test_a_level_goes_up_at_once_and_down_after_the_hold_time() -> None:
+    subject = with_plan(Hazard.typhoon, **GUSTS)
+    alerts = wind(subject, 0, wind_mps_mean_2min=13.0)
+    alerts += wind(subject, 60, wind_mps_mean_2min=14.0, gust_mps_max_10min=31.0)
+    alerts += wind(subject, 120, wind_mps_mean_2min=14.0, gust_mps_max_10min=29.0)
+    assert steps(alerts) == [(Phase.alert, Level.yellow), (Phase.update, Level.red)]
+    assert alerts[-1].reason == "gust_mps_max_10min >= 30"
+    assert tick(subject, 719.9) == []
+    (lowered,) = tick(subject, 720)
+    assert (lowered.phase, lowered.level, lowered.sounds) == (Phase.update, Level.yellow, False)
+    assert lowered.text_zh.startswith("示范站：本地实测风力已低于大风红色标准，降为黄色标准。")
+    assert wind(subject, 800, wind_mps_mean_2min=5.0) == []
+    (ended,) = tick(subject, 5000)
+    assert (ended.phase, ended.time_ns) == (Phase.cancel, 1400 * NS)
+    assert {a.id for a in [*alerts, lowered, ended]} == {alerts[0].id}
+
+
+def test_a_level_that_is_reached_again_within_the_hold_time_does_not_flicker() -> None:
+    subject = with_plan(Hazard.typhoon, **GUSTS)
+    wind(subject, 0, gust_mps_max_10min=31.0)
+    for at in range(60, 6000, 60):
+        assert wind(subject, at, gust_mps_max_10min=29.0 if at % 540 else 31.0) == []
+    assert subject.active[Hazard.typhoon].level is Level.red
+
+
+def test_what_is_no_longer_known_holds_no_level() -> None:
+    subject = with_plan(Hazard.typhoon, **GUSTS)
+    wind(subject, 0, gust_mps_max_10min=31.0)
+    assert wind(subject, 60) == []
+    assert steps(tick(subject, 660)) == [(Phase.cancel, Level.none)]
+
+
+def test_two_scales_of_one_sensor_do_not_end_each_other() -> None:
+    subject = lifecycle()
+    for scale, level in (("gale", Level.red), ("typhoon", Level.blue), ("typhoon", Level.none)):
+        change = LevelChange("w", Hazard.typhoon, level, NS, 1.0, "m/s", scale=scale)
+        subject.level(change, Status.actual, 0)
+    assert subject.active[Hazard.typhoon].level is Level.red
+
+
+# --- what happens by itself -----------------------------------------------------------------------
+
+
+def rainstorm(after_s: float = 600, times: int = 2, **changes: Any) -> Lifecycle:
+    """Rain whose red is escalated."""
+    plan = next(p for p in PLANS if p.hazard is Hazard.rainstorm)
+    often = Escalation(after_s, 300, times, ("emergency",))
+    levels = (replace(plan.levels[0], escalation=often), *plan.levels[1:])
+    return with_plan(Hazard.rainstorm, levels=levels, **changes)
+
+
+def test_a_level_that_lasts_is_escalated_until_its_times_are_over() -> None:
+    subject = rainstorm()
+    (began,) = rain(subject, Level.red, 0)
+    reminded = tick(subject, 5000)
+    assert [(a.time_ns // NS, a.phase, a.level, a.sounds) for a in reminded] == [
+        (600, Phase.update, Level.red, True),
+        (900, Phase.update, Level.red, True),
+    ]
+    assert "emergency" not in began.audiences
+    assert reminded[0].audiences == (*began.audiences, "emergency")
+    assert reminded[0].reason == "red for 600 s, not switched off: 1 of 2"
+    assert reminded[0].text_zh.startswith("【再次提醒】示范站：本地实测6小时降雨50.4毫米")
+    assert reminded[0].text_en.startswith("[REMINDER] 示范站: 50.4 mm")
+
+
+def test_once_somebody_has_switched_off_nothing_is_escalated_before_the_level_rises() -> None:
+    subject = rainstorm()
+    rain(subject, Level.red, 0)
+    subject.acknowledge()
+    assert tick(subject, 5000) == []
+    rain(subject, Level.orange, 5001)
+    rain(subject, Level.red, 5002)
+    assert tick(subject, 9000) == [], "red was switched off and has not risen above it"
+    lower = rainstorm()
+    rain(lower, Level.orange, 0)
+    lower.acknowledge()
+    rain(lower, Level.red, 10)
+    assert len(tick(lower, 5000)) == 2
+
+
+def test_a_higher_level_begins_its_own_escalation() -> None:
+    subject = rainstorm()
+    rain(subject, Level.orange, 0)
+    rain(subject, Level.red, 1000)
+    assert [a.time_ns // NS for a in tick(subject, 5000)] == [1600, 1900]
+
+
+def test_what_was_said_is_said_again_before_it_expires_and_does_not_sound() -> None:
+    subject = rainstorm(times=1, after_s=80_000, valid_s=7200.0)
+    (began,) = rain(subject, Level.yellow, 0)
+    assert began.expires_ns == 7200 * NS
+    again = tick(subject, 7300)
+    assert [(a.time_ns // NS, a.sounds, a.expires_ns // NS) for a in again] == [
+        (3600, False, 10_800),
+        (7200, False, 14_400),
+    ]
+    assert again[0].text_zh.startswith("【仍在持续】")
+    assert again[0].reason == "still yellow: scale >= yellow"
+
+
+def test_an_alert_ends_at_its_longest_time_and_begins_anew_only_after_a_fall() -> None:
+    subject = rainstorm(times=1, after_s=80_000, longest_s=3600.0)
+    rain(subject, Level.red, 0)
+    (ended,) = tick(subject, 4000)
+    assert (ended.phase, ended.time_ns) == (Phase.expire, 3600 * NS)
+    assert ended.reason == "longest time of 3600 s is over"
+    assert "到期结束" in ended.text_zh
+    assert rain(subject, Level.orange, 4100) == []
+    assert rain(subject, Level.none, 4200) == []
+    assert steps(rain(subject, Level.blue, 4300)) == [(Phase.alert, Level.blue)]
+
+
+def test_what_was_cancelled_by_order_begins_anew_only_above_what_stands() -> None:
+    subject = lifecycle()
+    (alert,) = rain(subject, Level.orange, 0)
+    subject.cancel(alert.id, 10 * NS, "by key hub")
+    assert rain(subject, Level.yellow, 20) == []
+    (higher,) = rain(subject, Level.red, 30)
+    assert (higher.phase, higher.level) == (Phase.alert, Level.red)
+    assert higher.id != alert.id
+
+
+def test_what_is_reached_during_the_re_arm_time_alerts_when_that_is_over() -> None:
+    subject = with_plan(Hazard.rainstorm, rearm_s=600.0)
+    rain(subject, Level.blue, 0)
+    rain(subject, Level.none, 10)
+    assert rain(subject, Level.red, 20) == []
+    (late,) = tick(subject, 700)
+    assert (late.phase, late.level, late.time_ns) == (Phase.alert, Level.red, 610 * NS)
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low", [Status.exercise, Status.test])
+def test_an_exercise_never_hides_what_is_real(low: Status) -> None:
+    subject = lifecycle()
+    (drill,) = rain(subject, Level.red, 0, status=low)
+    over, real = rain(subject, Level.orange, 10)
+    assert (over.id, over.phase, over.status) == (drill.id, Phase.cancel, low)
+    assert (real.phase, real.level, real.status) == (Phase.alert, Level.orange, Status.actual)
+    quake = lifecycle()
+    shake(quake, 7.0, 1, status=low)
+    over, real = shake(quake, 5.0, 9, since_s=8)[:1] + shake(quake, 7.0, 10, since_s=8)
+    assert [over.status, real.status] == [low, Status.actual]
+
+
+def test_what_is_real_stays_so_when_an_exercise_is_ordered() -> None:
+    subject = lifecycle()
+    rain(subject, Level.yellow, 0)
+    (risen,) = rain(subject, Level.red, 10, status=Status.exercise)
+    assert risen.status is Status.actual
+
+
+# --- restarts -------------------------------------------------------------------------------------
+
+
+def test_a_restart_in_the_same_boot_keeps_grounds_and_escalation() -> None:
+    before = rainstorm()
+    rain(before, Level.red, 0)
+    tick(before, 700)
+    after = rainstorm()
+    after.restore(json.loads(json.dumps(before.state())), 800 * NS, same_boot=True)
+    (reminded,) = tick(after, 5000)
+    assert reminded.time_ns == 900 * NS
+    assert "50.4" in reminded.text_zh
+    assert steps(rain(after, Level.none, 5001)) == [(Phase.cancel, Level.none)]
+
+
+def test_after_a_reboot_a_scale_says_whether_an_alert_still_stands() -> None:
+    before = lifecycle()
+    (alert,) = rain(before, Level.red, 1000)
+    state = json.loads(json.dumps(before.state()))
+    for level, phase in ((Level.none, Phase.cancel), (Level.orange, Phase.update)):
+        after = lifecycle()
+        after.restore(state, 3 * NS, same_boot=False)
+        assert tick(after, 60) == []
+        (step,) = rain(after, level, 70)
+        assert (step.id, step.phase, step.level) == (alert.id, phase, level)
+    forgotten = lifecycle()
+    forgotten.restore(state, 3 * NS, same_boot=False)
+    (ended,) = tick(forgotten, 100_000)
+    assert (ended.phase, ended.reason) == (
+        Phase.expire,
+        "interrupted, and not reached again since",
+    )
