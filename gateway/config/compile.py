@@ -204,11 +204,6 @@ def _check_cap(findings: Findings, given: models.Cap) -> None:
         if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
             text = f"{[latitude, longitude]}; expected [latitude, longitude] in degrees"
             error("polygon", text)
-    for hazard, code in given.event_codes.items():
-        if not re.fullmatch(r"[^=]+=[^=]+", code):
-            findings.error(
-                ("uplink", "cap", "event_codes", hazard), f"{code!r}; expected LIST=CODE"
-            )
 
 
 def _check_sl651(findings: Findings, given: models.Sl651, sensors: Iterable[Sensor]) -> None:

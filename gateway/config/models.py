@@ -115,7 +115,6 @@ PortName = Annotated[
     ),
 ]
 Corners = Annotated[tuple[float, float], Field(strict=False)]
-HazardName = Annotated[Hazard, Field(strict=False)]
 Corner = Annotated[tuple[float, float], Field(strict=False)]
 ElementCode = Annotated[int, Field(ge=0, le=0xFF)]
 HostPort = Annotated[
@@ -379,13 +378,6 @@ class Cap(Table):
     )
     geocodes: dict[Word, str] = Field(
         default_factory=dict, description="Codes of the area by list, such as a GB/T 2260 code"
-    )
-    event_codes: dict[HazardName, str] = Field(
-        default_factory=dict,
-        description="The city's own event codes by hazard, LIST=CODE",
-    )
-    valid_h: float = Field(
-        default=24.0, gt=0, le=240, description="A message not followed by another ends after this"
     )
     contact: str = Field(default="", max_length=200, description="Whom to ask")
 

@@ -14,7 +14,7 @@ severity        by colour, as is usual in China: red Extreme, orange Severe, yel
                 blue Minor
 certainty       Observed; Likely where the level was predicted from the P wave
 headline        the first sentence of the plan's text; ``instruction`` is what follows it
-expires         ``valid_h`` after the step: a station that falls silent must not alarm for ever
+expires         as the plan says: a station that falls silent must not alarm for ever
 parameter       colour, what decided, its inputs, and how sure the station was of the time
 ==============  =================================================================================
 
@@ -136,12 +136,14 @@ def _info(
         ("urgency", "Past" if ends else "Immediate"),
         ("severity", _SEVERITY.get(level, "Minor")),
         ("certainty", "Likely" if predicted and not ends else "Observed"),
+        ("audience", " ".join(alert["audiences"])),
     )
-    _pairs(info, "eventCode", {"hazard": alert["hazard"]} | _own(config.event_codes, alert))
+    code_list, _, code = alert["event_code"].partition("=")
+    _pairs(info, "eventCode", {"hazard": alert["hazard"], code_list: code})
     _put(
         info,
         ("effective", _moment(alert["time"])),
-        ("expires", _moment(alert["time"], config.valid_h)),
+        ("expires", "" if ends else _moment(alert["expires"])),
         ("senderName", config.station_name),
         ("headline", headline),
         ("description", alert[f"text_{language}"]),
@@ -166,12 +168,6 @@ def _area(area: ET.Element, config: CapConfig) -> None:
     _pairs(area, "geocode", config.geocodes)
 
 
-def _own(codes: Mapping[str, str], alert: Mapping[str, Any]) -> dict[str, str]:
-    """The configured code of the alert's hazard, ``LIST=CODE``, as name and value."""
-    name, _, value = codes.get(alert["hazard"], "").partition("=")
-    return {name: value} if value else {}
-
-
 def _identifier(alert: Mapping[str, Any], moment: str) -> str:
     return f"{alert['id']}.{re.sub('[-:]', '', moment)}"
 
@@ -181,10 +177,9 @@ def _references(alert: Mapping[str, Any], config: CapConfig) -> Iterable[str]:
         yield f"{config.sender},{_identifier(alert, moment)},{_moment(moment)}"
 
 
-def _moment(text: str, later_h: float = 0.0) -> str:
+def _moment(text: str) -> str:
     """The time as CAP wants it: whole seconds and a numeric offset."""
-    moment = datetime.fromisoformat(text) + timedelta(hours=later_h)
-    return moment.astimezone(BEIJING).isoformat(timespec="seconds")
+    return datetime.fromisoformat(text).astimezone(BEIJING).isoformat(timespec="seconds")
 
 
 def _sentences(text: str, language: str) -> tuple[str, str]:

@@ -61,8 +61,6 @@ class CapConfig:
     radius_km: float = 1.0
     polygon: tuple[tuple[float, float], ...] = ()
     geocodes: dict[str, str] = field(default_factory=dict)
-    event_codes: dict[str, str] = field(default_factory=dict)
-    valid_h: float = 24.0
     contact: str = ""
 
 
