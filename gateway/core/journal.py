@@ -466,6 +466,6 @@ def _wait_for_lock(directory: Path, wait_s: float) -> int | None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return None
-            time.sleep(0.005)
+            select.select([], [], [], 0.005)
         except OSError:
             return None

@@ -26,6 +26,7 @@ from gateway.core import commands
 from gateway.core.arbiter import Request
 from gateway.core.arming import Arming, Mode
 from gateway.core.batch import Batcher
+from gateway.core.boot_state import BootState
 from gateway.core.commands import Action, Command, Ledger, Refusal
 from gateway.core.compiled import Compiled
 from gateway.core.control import Control
@@ -75,6 +76,8 @@ PRIORITY = 20
 
 HOUSEKEEPING_NS = NS // 2
 STATE_EVERY_NS = 10 * NS
+JOURNAL_WAIT_S = 0.5
+"""For the last core's journal child to finish; what must resume does not depend on it."""
 MAX_DEATHS = 3
 DEATHS_WITHIN_NS = 60 * NS
 
@@ -103,7 +106,9 @@ class Shell:
         self._run_id = os.urandom(8).hex()
         self._stopping = ""
         self._seq = 0
-        self._journal = Journal.start(state / "core")
+        run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._kept = BootState.take_over(run)
+        self._journal = Journal.start(state / "core", wait_s=JOURNAL_WAIT_S)
         self._t = boottime_ns()
         self._selector = selectors.DefaultSelector()
         self._core = Core(config, self._t)
@@ -123,7 +128,6 @@ class Shell:
         self._state_due = self._t
         self._housekeeping_due = self._t
         self._restart_journal_due: int | None = None
-        run.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._journal.register(self._selector)
         self._feed = Feed(run / "feed.sock", self._run_id)
         self._feed.register(self._selector)
@@ -144,14 +148,17 @@ class Shell:
     def _recover(self) -> None:
         """Take up what the last process left; see docs/safety.md for what may sound again."""
         found = self._journal.recovered
-        same_boot = found.previous_boot_id == boot_id()
-        state = dict(found.state or {})
+        kept = self._kept.state
+        same_boot = kept is not None or found.previous_boot_id == boot_id()
+        state = dict(kept or found.state or {})
+        self._note_kept()
         try:
             self._ledger = Ledger(state.get("ledger"))
         except (TypeError, ValueError, AttributeError) as error:
             detail = f"counters of earlier commands can't be read, counting anew: {error!r}"
             self._core.note("commands", "state", self._t, detail, wrong=True)
-        if found.deaths_within(DEATHS_WITHIN_NS) >= MAX_DEATHS:
+        deaths = (found.deaths_within(DEATHS_WITHIN_NS), self._kept.deaths_within(DEATHS_WITHIN_NS))
+        if max(deaths) >= MAX_DEATHS:
             state = {}
             detail = f"{MAX_DEATHS} deaths within {DEATHS_WITHIN_NS // NS} s; alert state dropped"
             self._core.note("core", "deaths", self._t, detail, wrong=True)
@@ -204,7 +211,7 @@ class Shell:
         while self._core.loud() and self._t < t + NS:
             self._turn(NS // 50)
         self._hand_over()
-        self._save_state()
+        self._save_state(running=not self._stopping)
         if self._stopping:
             self._journal.clean_exit()
         self._journal.close()
@@ -322,10 +329,10 @@ class Shell:
         if isinstance(event, (Alert, SirenAction, Health)):
             log.info(record["type"], extra={"record": record})
 
-    def _save_state(self) -> None:
-        self._journal.save_state(
-            {"core": self._core.state(self._t), "ledger": self._ledger.state()}
-        )
+    def _save_state(self, *, running: bool = True) -> None:
+        state = {"core": self._core.state(self._t), "ledger": self._ledger.state()}
+        self._kept.save(state, running=running)
+        self._journal.save_state(state)
         self._state_due = self._t + STATE_EVERY_NS
 
     # -- housekeeping ----------------------------------------------------------------------------
@@ -337,6 +344,11 @@ class Shell:
         self._listen_to_journal()
         if self._t >= self._state_due:
             self._save_state()
+            self._note_kept()
+
+    def _note_kept(self) -> None:
+        problem = self._kept.problem
+        self._core.note("core", "kept", self._t, problem or "kept again", wrong=bool(problem))
 
     def _look_at_clock(self) -> None:
         changes = self._utc.sample(*read_system())

@@ -2,13 +2,14 @@
 
 systemd runs it when the core has ended for whatever reason (ExecStopPost), and ``gateway siren off
 --all`` is the same. It knows nothing of alerts: it opens each siren's port, has the siren's own
-driver silence it and read it back, on all ports at once, and is done within 3 s.
+driver silence it and read it back, on all ports at once, and is done within 2 s, so that a siren
+that is to sound on does so within 3 s of the last core's death.
 
 The ports are opened without asking for their lock. A dead process has left none, but one that
 hangs still holds its own, and then this is the only way left to the siren. Two masters on one line
 can garble each other's frames; the driver repeats what was not echoed.
 
-A siren that is not confirmed silent after 1 s and 2 s gets its driver's ``off_frames`` too, which
+A siren that is not confirmed silent after 1 s gets its driver's ``off_frames`` too, which
 need no answer but may switch more than sirens.
 """
 
@@ -25,7 +26,7 @@ from gateway.drivers import load_object
 from gateway.events import NS, Diagnostic, SirenState
 from gateway.siren import SirenDriver
 
-LIMIT_NS: Final = 3 * NS
+LIMIT_NS: Final = 2 * NS
 _AGAIN_NS: Final = NS
 _PAUSE_NS: Final = NS // 20
 """After ``off_frames``: a device may answer them, and nobody waits for that."""

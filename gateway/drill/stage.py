@@ -67,7 +67,7 @@ DEFAULT_S = {
 class Fault:
     """From ``start_ns`` until ``end_ns`` after the start of the stage.
 
-    ``garbage``: what the device sends arrives as random bytes. ``silence``: nothing passes either
+    ``garbage``: what passes, either way, arrives as random bytes. ``silence``: nothing passes either
     way. ``unplug``: the terminal and its link are gone, and come back as another terminal; the
     device runs on. ``power``: the device has none, and then starts anew.
     """
@@ -151,6 +151,10 @@ class Stage:
         self._plug()
         self.device.powered(t)
 
+    def suffer(self, kind: FaultKind, t: int, end_ns: int) -> None:
+        """Let something go wrong from ``t`` until ``end_ns``, besides what was planned."""
+        self._faults.append(Fault(kind, t - self._began, end_ns - self._began))
+
     def end(self) -> None:
         """Take the terminal and the link away."""
         if self._pty is None:
@@ -228,7 +232,7 @@ class Stage:
         if self._pty is None:
             return b""
         try:
-            data = os.read(self._pty[0], READ_BYTES)
+            data = self._noisy(os.read(self._pty[0], READ_BYTES))
         except BlockingIOError:
             return b""
         now = _boottime_ns()
@@ -243,9 +247,10 @@ class Stage:
         """What becomes of the device's bytes on the line as it is."""
         if self._suffers(FaultKind.silence) or self._suffers(FaultKind.power):
             return b""
-        if said and self._suffers(FaultKind.garbage):
-            return self._random.randbytes(len(said))
-        return said
+        return self._noisy(said)
+
+    def _noisy(self, data: bytes) -> bytes:
+        return self._random.randbytes(len(data)) if self._suffers(FaultKind.garbage) else data
 
     def _write(self, said: bytes) -> None:
         if self._pty is None:
