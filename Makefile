@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench detect-report clean
+.PHONY: help setup demo test check format bench campaign detect-report clean
 
 help:
 	@echo "make demo    a recorded earthquake and rainstorm through the whole gateway, in two minutes"
 	@echo "make test    everything that is checked: style, types, tests"
 	@echo "make check   style and types only"
 	@echo "make bench   speed and memory, as ratios"
+	@echo "make campaign    1,000 random faults in the middle of alerts, a quarter of an hour"
 	@echo "make detect-report    detection on the recordings, written to docs/detection.md"
 	@echo "make clean   remove what make has made"
 
@@ -37,9 +38,15 @@ demo: setup
 bench: setup
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench
 
+FAULTS ?= 1000
+SEED ?= 1
+STATIONS ?= 4
+campaign: setup
+	$(BIN)/python -m tests.campaign --faults $(FAULTS) --seed $(SEED) --stations $(STATIONS)
+
 detect-report: setup
 	PYTHONPATH=. $(BIN)/python tools/detect_report.py
 
 clean:
-	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .campaign .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

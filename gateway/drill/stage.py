@@ -67,9 +67,9 @@ DEFAULT_S = {
 class Fault:
     """From ``start_ns`` until ``end_ns`` after the start of the stage.
 
-    ``garbage``: what passes, either way, arrives as random bytes. ``silence``: nothing passes either
-    way. ``unplug``: the terminal and its link are gone, and come back as another terminal; the
-    device runs on. ``power``: the device has none, and then starts anew.
+    ``garbage``: what passes, either way, arrives as random bytes. ``silence``: nothing passes
+    either way. ``unplug``: the terminal and its link are gone, and come back as another terminal;
+    the device runs on. ``power``: the device has none, and then starts anew.
     """
 
     kind: FaultKind

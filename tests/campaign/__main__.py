@@ -141,7 +141,8 @@ def table(outcomes: Sequence[dict[str, Any]]) -> str:
     rows.append(f"| all | {count.total()} | {sum(bool(o['wrong']) for o in outcomes)} |")
     silent = sorted(x for o in outcomes for x in o["silent_s"])
     resumed = sorted(x for o in outcomes for x in o["resumed_s"])
-    rows.append("")
+    stalled = sum(bool(o["stalled"]) for o in outcomes)
+    rows += ["", f"rounds in which the machine held up the devices themselves: {stalled}"]
     for name, times in (("silent", silent), ("sounding again", resumed)):
         if times:
             middle, worst = times[len(times) // 2], times[-1]
@@ -156,7 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("--faults", type=int, default=1000, help="how many in all")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stations", type=int, default=6, help="how many at a time")
+    parser.add_argument("--stations", type=int, default=4, help="how many at a time")
     parser.add_argument("--only", metavar="SEED", help="one round alone, as 1/17")
     parser.add_argument("--keep", type=Path, default=Path(".campaign"), metavar="FOLDER")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)

@@ -69,13 +69,13 @@ UPLINK: Final = {Kind.kill_uplink, Kind.pause_uplink}
 
 _WEIGHTS: Final = {Kind.kill_core: 3, Kind.hang_core: 2, Kind.unplug_siren: 2, Kind.kill_again: 2}
 _PATTERNS: Final = ((9.0,), (3.0, 2.0, 1.0, 2.0), (2.0, 1.0), (5.0, 2.0), (1.0, 1.0), (4.0, 3.0))
-"""Seconds of sound and silence in turn; the second is the disaster signal, five times as fast."""
+"""Seconds of sound and silence in turn; the second is the disaster signal, five times faster."""
 LONGEST_S: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``at_s`` after the alert's beginning; ``for_s`` is how long, or how far for a clock's step."""
+    """``at_s`` after the alert's beginning; ``for_s`` is how long, or a clock's step."""
 
     kind: Kind
     at_s: float
@@ -85,7 +85,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One station's life. ``belief`` and ``board``: what is believed of the relay's timer, and true."""
+    """One station's life. ``belief`` is of the relay's timer, ``board`` what is true of it."""
 
     seed: str
     pattern: tuple[float, ...]
@@ -101,7 +101,8 @@ class Round:
     @property
     def stretches_s(self) -> list[tuple[float, float]]:
         """From when until when the pattern sounds, seconds from its start."""
-        found, at_s = [], 0.0
+        found: list[tuple[float, float]] = []
+        at_s = 0.0
         for number, step_s in enumerate(self.pattern * self.repeat):
             if number % len(self.pattern) % 2 == 0:
                 if found and found[-1][1] == at_s:

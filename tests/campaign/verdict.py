@@ -1,9 +1,9 @@
-"""Whether the sirens did what they had to: the relay boards' logs against the pattern and the faults.
+"""Whether the sirens did what they had to: the relays' logs against the pattern and the faults.
 
-Two claims. *Never stuck*: a relay is closed only while the pattern sounds, but for the time in which
-nobody could have told it: 3 s after a core's death, and while its line is down (where the device
-has no timer of its own; with one 3 s, or the end of the stretch). *Never silent*: while the pattern
-sounds the relay is closed, but for 3 s after a core's death, and until its line is back.
+Two claims. *Never stuck*: a relay is closed only while the pattern sounds, but for the time in
+which nobody could have told it: 3 s after a core's death, and while its line is down (where the
+device has no timer of its own; with one 3 s, or the end of the stretch). *Never silent*: while the
+pattern sounds the relay is closed, but for 3 s after a core's death, and until its line is back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ Span = tuple[int, int]
 """From when until when, ns of CLOCK_BOOTTIME."""
 
 EDGE_NS: Final = 350_000_000
-"""An edge may be so late where a frame was lost: a time-out, its repetition, and the machine's load."""
+"""An edge may be so late where a frame was lost: a time-out, its repetition, and some load."""
 RESUME_NS: Final = 3 * NS
 """After a core's death: so long a siren may sound on, and so long it may be silent."""
 FOREVER: Final = 1 << 62
@@ -106,16 +106,23 @@ def judge(
 
 
 def silent_after(death_ns: int, sounded: Sequence[Span]) -> int | None:
-    """How long a siren that sounded at a core's death went on; None if it was silent."""
-    return next((b - death_ns for a, b in sounded if a <= death_ns < b), None)
+    """How long a siren that sounded at a core's death went on; None if it did not fall silent.
+
+    It did not where it was silent already, or was taken up again without a gap.
+    """
+    lasted = next((b - death_ns for a, b in sounded if a <= death_ns < b), None)
+    return lasted if lasted is not None and lasted <= RESUME_NS else None
 
 
 def resumed_after(death_ns: int, wanted: Sequence[Span], sounded: Sequence[Span]) -> int | None:
     """How long after a core's death it sounded again; None where nothing was to be resumed.
 
-    Only where one stretch of the pattern holds the death and all of the time until the resumption:
-    else the wait is the pattern's own.
+    Only where it fell silent by this death, and one stretch of the pattern holds all of the time
+    until the resumption: else the wait is the pattern's own.
     """
     end_ns = next((b for a, b in wanted if a <= death_ns < b), None)
-    again = next((a for a, _ in sounded if a > death_ns), None)
-    return again - death_ns if end_ns and again and again < end_ns else None
+    lasted = silent_after(death_ns, sounded)
+    if end_ns is None or lasted is None:
+        return None
+    again = next((a for a, _ in sounded if a >= death_ns + lasted), None)
+    return again - death_ns if again is not None and again < end_ns else None

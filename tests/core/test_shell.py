@@ -4,6 +4,7 @@ An alert is had by closing a contact, which is red at once; one test plays a rea
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -113,7 +114,7 @@ def test_an_order_to_end_silences_the_siren_and_leaves_nothing(here: Site) -> No
     assert here.end(signal.SIGTERM) == 0
     assert not here.sounding()
     assert here.changes()[-1]["frame"].startswith("01 05 00 00 00 00")
-    assert list(here.run.iterdir()) == []
+    assert [path.name for path in here.run.iterdir()] == ["state"]
     assert not any(map(alive, here.children))
     assert here.start()["sirens"]["main"] == {"on": False, "alert": None, "pattern": None}
 
@@ -159,7 +160,7 @@ def test_after_a_reboot_nothing_sounds_and_the_alert_is_interrupted(here: Site) 
     alert = here.fire()
     until(here.sounding)
     here.kill()
-    _reboot(here.state / "core")
+    _reboot(here)
     status = here.start()
     here.ports_open()
     assert status["alerts"][0]["id"] == alert
@@ -173,12 +174,31 @@ def test_after_a_reboot_nothing_sounds_and_the_alert_is_interrupted(here: Site) 
     until(lambda: here.changes() != so_far)
 
 
-def _reboot(directory: Path) -> None:
-    """Let the journal say that its core ran before the machine's last boot."""
-    segments = Segments(directory, 2)
+def _reboot(here: Site) -> None:
+    """Let the journal say that its core ran before the machine's last boot, which emptied /run."""
+    shutil.rmtree(here.run)
+    segments = Segments(here.state / "core", 2)
     segments.write(Kind.mark, Mark("another-boot", 0).pack())
     segments.sync()
     segments.close()
+
+
+def test_a_disk_that_hangs_when_the_core_dies_does_not_keep_the_siren_silent(here: Site) -> None:
+    here.configure()
+    here.start()
+    here.ports_open()
+    [journal] = here.children
+    os.kill(journal, signal.SIGSTOP)
+    alert = here.fire()
+    until(here.sounding)
+    assert here.process is not None
+    here.process.kill()
+    here.process.wait()
+    status = here.start()
+    assert status["sirens"]["main"] == {"on": True, "alert": alert, "pattern": "long"}
+    os.kill(journal, signal.SIGCONT)
+    until(lambda: not alive(journal))
+    here.until(lambda status: not of(status, "journal", "disk"))
 
 
 def test_the_third_death_within_a_minute_drops_the_alert(here: Site) -> None:
@@ -281,6 +301,8 @@ def test_state_that_makes_no_sense_is_stated_and_the_core_begins_anew(here: Site
     saved["state"] = {"core": {"alerts": 7, "sirens": []}, "ledger": [1]}
     file.save(json.dumps(saved).encode())
     file.close()
+    kept = json.loads((here.run / "state").read_text())
+    (here.run / "state").write_text(json.dumps({**kept, "state": saved["state"]}))
     status = here.start()
     assert status["alerts"] == []
     for component in ("core", "commands"):
@@ -570,4 +592,4 @@ def test_gateway_run_restarts_a_killed_core_and_leaves_nothing(here: Site, tmp_p
     here.children = [*core, *journal, second, *children(second)]
     assert here.end(signal.SIGTERM) == 0
     assert not here.sounding()
-    assert list(here.run.iterdir()) == []
+    assert [path.name for path in here.run.iterdir()] == ["state"]
