@@ -37,7 +37,9 @@ class Devices:
             "siren": siren.paths(),
         }
         self._profiles: dict[str, tuple[Profile, Source] | None] = {}
-        self._ports: dict[str, Key] = {}
+        self._ports: dict[str, tuple[Key, Port, Any]] = {}
+        """By device: the first sensor on it, its port and its driver."""
+        self._asked: dict[tuple[str, Any], Key] = {}
         self._channels: dict[str, Key] = {}
         self._modules: dict[str, Key] = {}
 
@@ -153,9 +155,6 @@ class Devices:
             return None
         profile, source = found
         port = self._port(key, sensor.port, profile)
-        if (other := self._ports.setdefault(_device(port), key)) != key:
-            text = f"{sensor.port!r} is also the port of {key_text(other)}; expected one of its own"
-            self._findings.error((*key, "port"), text)
         channels = self._sensor_channels(key, sensor, profile, station)
         found_driver = self._driver(key, profile, source)
         if found_driver is None:
@@ -169,6 +168,7 @@ class Devices:
         except ValueError as error:
             self._refused(key, sensor.name, source, str(error))
             return None
+        self._one_port(key, port, driver)
         if made.kind != profile.profile.kind:
             text = f"{profile.profile.kind!r}; expected {made.kind!r}, which its driver is"
             self._findings.add([Findings(source).at(("profile", "kind"), text)])
@@ -195,6 +195,26 @@ class Devices:
                 (round(c.wrap_mm * MICRO) for c in profile.channel if c.wrap_mm is not None), None
             ),
         )
+
+    def _one_port(self, key: Key, port: Port, driver: Any) -> None:
+        """A port has one sensor, or several that take turns on a bus with an address each."""
+        device, request = _device(port), getattr(driver, "request", None)
+        place = self._asked.setdefault((device, request), key) if request else key
+        if request is not None and place != key:
+            text = f"asks unit {request.address} for the same as {key_text(place)}"
+            self._findings.error(key, f"{text}; expected another address, register or input")
+        first_key, first_port, first = self._ports.setdefault(device, (key, port, driver))
+        if first_key == key:
+            return
+        other = key_text(first_key)
+        bus = getattr(driver, "bus", None)
+        if bus is None or getattr(first, "bus", None) is not bus:
+            text = f"is also the port of {other}; expected one of its own"
+            why = "only sensors with an address on one bus (Modbus) share a port"
+            self._findings.error((*key, "port"), f"{text}, for {why}")
+        elif first_port != port:
+            text = f"is also the port of {other}, which has {_line_of(first_port)}"
+            self._findings.error((*key, "port"), f"{text}; this has {_line_of(port)}")
 
     def _sensor_channels(
         self, key: Key, sensor: models.Sensor, profile: Profile, station: models.Station | None
@@ -288,7 +308,7 @@ class Devices:
                 continue
             device = _device(one.port)
             if device in self._ports:
-                text = f"is also the port of {key_text(self._ports[device])}"
+                text = f"is also the port of {key_text(self._ports[device][0])}"
                 self._findings.error((*key, "port"), f"{text}; expected one of its own")
             other_key, other = first.setdefault(device, (key, one))
             if (other.driver, other.port, other.options) != (one.driver, one.port, one.options):
@@ -299,6 +319,12 @@ class Devices:
                 what = ", ".join(f"{name} {value}" for name, value in one.unit.items()) or "port"
                 text = f"{what} is also that of {key_text(twin)}; expected another"
                 self._findings.error(key, text)
+
+
+def _line_of(port: Port) -> str:
+    """How a port is set, in words."""
+    form = f"{port.baud} baud {port.bytesize}{port.parity}{port.stopbits}"
+    return f"{form} at {port.path}"
 
 
 def _device(port: Port) -> str:

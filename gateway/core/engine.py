@@ -112,6 +112,14 @@ class _Scalar(_Chain):
         self.gauge = Gauge(sensor.name, config.scales, sensor.counter_wrap_micro, measured)
 
 
+class _Bus:
+    """The sensors of a port that several share: they take turns, and each item has its owner."""
+
+    def __init__(self, chains: Sequence[_Chain]) -> None:
+        self.chains = {chain.sensor.name: chain for chain in chains}
+        self.driver: Any = chains[0].driver.bus([chain.driver for chain in chains])
+
+
 def _shifted(decision: Decision, offsets: Mapping[str, int]) -> Decision:
     shift = offsets.get(getattr(decision, "channel", ""), 0)
     if not shift:
@@ -162,9 +170,10 @@ class Core:
         self._overdue_looked_ns = t - OVERDUE_EVERY_NS
         self._seismic: dict[str, _Seismic] = {}
         self._scalar: dict[str, _Scalar] = {}
+        self._chains = [self._add_sensor(sensor) for sensor in config.sensors]
         self._by_port: dict[str, _Chain] = {}
-        for sensor in config.sensors:
-            self._add_sensor(sensor)
+        self._buses: dict[str, _Bus] = {}
+        self._add_ports()
         self._sirens: dict[str, _Sirens] = {}
         self._add_sirens(config)
         self._arbiters = {
@@ -189,13 +198,23 @@ class Core:
         """Set to a list to have the candidates kept, for coincidence over several stations."""
         self._take_siren_output(t)
 
-    def _add_sensor(self, sensor: Sensor) -> None:
+    def _add_sensor(self, sensor: Sensor) -> _Chain:
         chain: _Chain
         if sensor.kind == "seismic":
             chain = self._seismic[sensor.name] = _Seismic(sensor, self.config)
         else:
             chain = self._scalar[sensor.name] = _Scalar(sensor, self.config)
-        self._by_port[sensor.port.path] = chain
+        return chain
+
+    def _add_ports(self) -> None:
+        shared: dict[str, list[_Chain]] = {}
+        for chain in self._chains:
+            shared.setdefault(chain.sensor.port.path, []).append(chain)
+        for path, chains in shared.items():
+            if len(chains) > 1 and hasattr(chains[0].driver, "bus"):
+                self._buses[path] = _Bus(chains)
+            else:
+                self._by_port[path] = chains[-1]
 
     def _add_sirens(self, config: Compiled) -> None:
         ports: dict[str, list[Siren]] = {}
@@ -245,24 +264,32 @@ class Core:
             group.driver.opened(t)
             self._publish(self._health.clear(_names(group), "port", t, "open"))
             self._collect(group, t)
-        elif port in self._by_port:
-            chain = self._by_port[port]
-            chain.driver.opened(t)
-            chain.heard_ns = t
-            self._publish(self._health.clear(chain.sensor.name, "port", t, "open"))
-            self._drain(port, chain.driver)
+        else:
+            driver = (self._buses.get(port) or self._by_port[port]).driver
+            driver.opened(t)
+            for chain in self._on_port(port):
+                chain.heard_ns = t
+                self._publish(self._health.clear(chain.sensor.name, "port", t, "open"))
+            self._drain(port, driver)
 
     def lost(self, port: str, t: int, reason: str) -> None:
         """A port is not there, or went away; the reason says what to do."""
         self._t = max(self._t, t)
         if port in self._sirens:
-            name = _names(self._sirens[port])
+            names = [_names(self._sirens[port])]
         else:
-            chain = self._by_port[port]
-            chain.heard_ns = None
-            name = chain.sensor.name
-            self._publish(self._health.clear(name, "silent", t, "the port itself is lost"))
-        self._publish(self._health.condition(name, "port", t, reason, "failed"))
+            chains = self._on_port(port)
+            names = [chain.sensor.name for chain in chains]
+            for chain in chains:
+                chain.heard_ns = None
+                name = chain.sensor.name
+                self._publish(self._health.clear(name, "silent", t, "the port itself is lost"))
+        for name in names:
+            self._publish(self._health.condition(name, "port", t, reason, "failed"))
+
+    def _on_port(self, port: str) -> list[_Chain]:
+        bus = self._buses.get(port)
+        return [self._by_port[port]] if bus is None else list(bus.chains.values())
 
     def bytes(self, port: str, data: bytes, t: int) -> None:
         """Bytes that were read from a port at ``t``."""
@@ -271,6 +298,11 @@ class Core:
         if group is not None:
             self._siren_answers(group, group.driver.feed(data, t), t)
             self._collect(group, t)
+            return
+        bus = self._buses.get(port)
+        if bus is not None:
+            self._share(bus, bus.driver.feed(data, t), t)
+            self._drain(port, bus.driver)
             return
         chain = self._by_port[port]
         self._take(chain, chain.driver.feed(data, t), t)
@@ -301,12 +333,7 @@ class Core:
     def tick(self, t: int) -> None:
         """Time has come to ``t``."""
         self._t = max(self._t, t)
-        for port, chain in self._by_port.items():
-            if chain.driver is not None and _due(chain.driver.next_deadline(), t):
-                self._take(chain, chain.driver.tick(t), t)
-                self._drain(port, chain.driver)
-            if _due(chain.silence_deadline(), t) and self._live:
-                self._fall_silent(chain, t)
+        self._tick_sensors(t)
         if self._live:
             self._tick_gauges(t)
         for group in self._sirens.values():
@@ -316,6 +343,19 @@ class Core:
         self.advance(t if mark is None else min(t, mark))
         self._publish(self._health.tick(t))
         self._collect_all(t)
+
+    def _tick_sensors(self, t: int) -> None:
+        for port, chain in self._by_port.items():
+            if chain.driver is not None and _due(chain.driver.next_deadline(), t):
+                self._take(chain, chain.driver.tick(t), t)
+                self._drain(port, chain.driver)
+        for port, bus in self._buses.items():
+            if _due(bus.driver.next_deadline(), t):
+                self._share(bus, bus.driver.tick(t), t)
+                self._drain(port, bus.driver)
+        for chain in self._chains:
+            if self._live and _due(chain.silence_deadline(), t):
+                self._fall_silent(chain, t)
 
     def _tick_gauges(self, t: int) -> None:
         """Levels and days that end without a reading, maintenance and warnings that are over."""
@@ -341,10 +381,9 @@ class Core:
             self._arming.until_ns,
             self._warnings.next_deadline(self._utc_offset_ns),
         ]
-        for chain in self._by_port.values():
-            times.append(chain.silence_deadline())
-            if chain.driver is not None:
-                times.append(chain.driver.next_deadline())
+        times += [chain.silence_deadline() for chain in self._chains]
+        times += [c.driver.next_deadline() for c in self._by_port.values() if c.driver is not None]
+        times += [bus.driver.next_deadline() for bus in self._buses.values()]
         for scalar in self._scalar.values():
             times.append(scalar.gauge.next_deadline(self._utc_offset_ns))
             times.append(scalar.gauge.maintenance_until_ns)
@@ -354,6 +393,12 @@ class Core:
         return min((x for x in times if x is not None), default=None)
 
     # -- from driver output to decisions ---------------------------------------------------------
+
+    def _share(
+        self, bus: _Bus, found: Iterable[tuple[str, Scans | Reading | Diagnostic]], t: int
+    ) -> None:
+        for name, item in found:
+            self._take(bus.chains[name], [item], t)
 
     def _take(self, chain: _Chain, found: Sequence[Scans | Reading | Diagnostic], t: int) -> None:
         for item in found:
@@ -729,7 +774,7 @@ class Core:
                     "age_s": None if chain.heard_ns is None else (t - chain.heard_ns) / NS,
                     **(self._scalar[name].gauge.status(t) if name in self._scalar else {}),
                 }
-                for name, chain in ((c.sensor.name, c) for c in self._by_port.values())
+                for name, chain in ((c.sensor.name, c) for c in self._chains)
             },
             "sirens": {
                 name: {

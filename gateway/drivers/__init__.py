@@ -19,9 +19,12 @@ from gateway.events import Diagnostic, Reading, Scans
 
 BUILT_IN = {
     "dfrobot_a02yyuw": "gateway.drivers.dfrobot_a02yyuw:DfrobotA02yyuw",
+    "dfrobot_sen0676": "gateway.drivers.dfrobot_sen0676:DfrobotSen0676",
     "gill_windsonic": "gateway.drivers.gill_windsonic:GillWindSonic",
     "hydreon_rg15": "gateway.drivers.hydreon_rg15:HydreonRg15",
     "maxbotix_hrxl": "gateway.drivers.maxbotix_hrxl:MaxbotixHrxl",
+    "modbus_contact": "gateway.drivers.modbus_contact:ModbusContact",
+    "modbus_rain": "gateway.drivers.modbus_rain:ModbusRain",
     "nova_sds011": "gateway.drivers.nova_sds011:NovaSds011",
     "plantower_pms5003": "gateway.drivers.plantower_pms5003:PlantowerPms5003",
     "psn_adc": "gateway.drivers.psn_adc:PsnAdc",

@@ -86,7 +86,7 @@ def test_a_sound_configuration_has_no_faults(faults: Faults) -> None:
         pytest.param(
             'port = "/dev/rain1"',
             'port = "/dev/seis1"',
-            "15: sensor[1].port: '/dev/seis1' is also the port of sensor[0]",
+            "15: sensor[1].port: is also the port of sensor[0]; expected one of its own",
             id="two sensors on a port",
         ),
         pytest.param(
@@ -385,3 +385,64 @@ def test_no_value_whatever_stops_the_check(faults: Faults, changes: dict[int, st
     for fault in faults("\n".join(lines)):
         assert "\n" not in fault
         assert fault.startswith("gateway.toml:")
+
+
+# --- sensors that share a port ------------------------------------------------------------------
+
+BUS = """\
+[station]
+id = "cn-demo-001"
+name = "x"
+city = "demo"
+latitude = 31.0
+longitude = 103.4
+
+[[sensor]]
+name = "fire"
+profile = "modbus-contact"
+port = "/dev/bus"
+
+[[sensor]]
+name = "rain"
+profile = "sonbus-xm9505"
+port = "/dev/bus"
+options = { address = 2 }
+"""
+
+
+def test_modbus_sensors_with_an_address_each_share_a_port(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(BUS)
+    compiled = check(path).compiled
+    assert compiled is not None
+    assert [sensor.port.path for sensor in compiled.sensors] == ["/dev/bus", "/dev/bus"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        pytest.param(
+            'profile = "sonbus-xm9505"',
+            'profile = "dfrobot-sen0676"',
+            "16: sensor[1].port: is also the port of sensor[0], which has 9600 baud 8N1",
+            id="another speed",
+        ),
+        pytest.param(
+            'profile = "sonbus-xm9505"\nport = "/dev/bus"\noptions = { address = 2 }',
+            'profile = "hydreon-rg15"\nport = "/dev/bus"',
+            "16: sensor[1].port: is also the port of sensor[0]; expected one of its own, for only",
+            id="a device without an address",
+        ),
+        pytest.param(
+            'profile = "sonbus-xm9505"\nport = "/dev/bus"\noptions = { address = 2 }',
+            'profile = "modbus-contact"\nport = "/dev/bus"',
+            "13: sensor[1]: asks unit 1 for the same as sensor[0]; expected another address",
+            id="the same input",
+        ),
+    ],
+)
+def test_what_can_not_share_a_port_is_said(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    assert old in BUS
+    path = tmp_path / "gateway.toml"
+    path.write_text(BUS.replace(old, new))
+    assert any(fault in str(each) for each in check(path).errors), check(path).errors
