@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -179,14 +180,26 @@ def _check_uplink(findings: Findings, given: models.Uplink) -> None:
                     findings.warn(("uplink", table, name), text)
     if given.cap is not None:
         _check_cap(findings, given.cap)
-    if (mqtt := given.mqtt) is None:
-        return
+    if given.mqtt is not None:
+        _check_mqtt(findings, given.mqtt)
+
+
+def _check_mqtt(findings: Findings, mqtt: models.Mqtt) -> None:
     if (mqtt.certificate_file is None) != (mqtt.key_file is None):
         given_one, other = ("certificate_file", "key_file")[:: -1 if mqtt.key_file else 1]
         findings.error(("uplink", "mqtt", given_one), f"given without {other}; expected both")
+    clear = [u for u in (mqtt.url, *mqtt.fallback_urls) if u.startswith("mqtt:") and not _here(u)]
+    if mqtt.username is not None and clear:
+        text = f"{clear[0]!r} is not encrypted, and a password would be seen; expected mqtts://"
+        findings.error(("uplink", "mqtt", "username"), text)
     if mqtt.url.startswith("mqtt:"):
         text = f"{mqtt.url!r} is not encrypted; expected mqtts://"
         findings.warn(("uplink", "mqtt", "url"), text)
+
+
+def _here(url: str) -> bool:
+    """Whether a URL leads no further than this machine."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _check_cap(findings: Findings, given: models.Cap) -> None:

@@ -311,7 +311,20 @@ class Mqtt(Table):
     )
     key_file: FilePath | None = Field(default=None, description="Private key of this station")
     keepalive_s: int = Field(
-        default=8, ge=2, le=300, description="A dead link is noticed after 1.7 times this"
+        default=8,
+        ge=2,
+        le=300,
+        description="A dead link is noticed after 1.7 times this; 50 if not given and metered",
+    )
+    metered: bool = Field(
+        default=False, description="The link is paid by the byte (LTE): fewer pings, and daily_mb"
+    )
+    daily_mb: float = Field(
+        default=50.0,
+        gt=0,
+        le=1_000_000,
+        description="Megabytes a day where metered: from 80 % on telemetry waits, from 100 % on "
+        "events; alerts never do",
     )
     session_expiry_s: int = Field(
         default=604_800, ge=0, le=4_294_967_295, description="How long the broker keeps the session"

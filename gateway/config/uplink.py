@@ -1,5 +1,6 @@
 """The uplink's part of gateway.toml, as the plain data that ``gateway.uplink`` runs on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from gateway.config.models import Configuration, Table
 from gateway.config.source import read
 from gateway.config.validate import validate
 from gateway.uplink.config import CapConfig, InfluxConfig, MqttConfig, Sl651Config, UplinkConfig
+
+METERED_KEEPALIVE_S = 50
+"""Where each ping costs money: a dead link is noticed within 85 s."""
 
 
 def uplink_config(path: Path) -> UplinkConfig:
@@ -45,7 +49,13 @@ def uplink_config(path: Path) -> UplinkConfig:
     mqtt = influx = cap = None
     if given.mqtt is not None:
         urls = (given.mqtt.url, *given.mqtt.fallback_urls)
-        mqtt = MqttConfig(urls=urls, **plain(given.mqtt, "url", "fallback_urls"))
+        without = ("url", "fallback_urls", "metered", "daily_mb")
+        mqtt = MqttConfig(urls=urls, **plain(given.mqtt, *without))
+        if given.mqtt.metered:
+            daily_bytes = round(given.mqtt.daily_mb * 1_000_000)
+            mqtt = replace(mqtt, keepalive_s=METERED_KEEPALIVE_S, daily_bytes=daily_bytes)
+            if "keepalive_s" in given.mqtt.model_fields_set:
+                mqtt = replace(mqtt, keepalive_s=given.mqtt.keepalive_s)
     if given.influx is not None:
         influx = InfluxConfig(**plain(given.influx))
     if given.cap is not None:

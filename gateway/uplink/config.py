@@ -17,7 +17,10 @@ from gateway.core.compiled import decode
 
 @dataclass(frozen=True, slots=True)
 class MqttConfig:
-    """``[uplink.mqtt]``: ``urls`` are tried in order; files are paths."""
+    """``[uplink.mqtt]``: ``urls`` are tried in order; files are paths.
+
+    ``daily_bytes`` is the budget of a metered link; None: it is not metered.
+    """
 
     urls: tuple[str, ...]
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
@@ -30,6 +33,7 @@ class MqttConfig:
     keepalive_s: int = 8
     session_expiry_s: int = 604_800
     acknowledgement: Literal["hub", "broker"] = "hub"
+    daily_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

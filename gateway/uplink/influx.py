@@ -31,6 +31,7 @@ health          component, kind                   state (0 ok, 1 degraded, 2 fai
 quality         channel, kind                     count
 clock                                             synchronised (1, 0), uncertainty_s, steps
 queue           name                              waiting, oldest_s
+budget                                            daily_bytes, used_bytes; of a metered link
 ==============  ================================  =============================================
 
 ::
@@ -131,9 +132,11 @@ def _points(record: Mapping[str, Any]) -> list[_Point]:
         case "uplink":
             clock = record["clock"]
             known = {"uncertainty_s": clock["uncertainty_s"]} if clock["uncertainty_s"] else {}
+            budget = {k: v for k, v in (record["budget"] or {}).items() if k != "held"}
             state = {"synchronised": int(clock["state"] == "synchronised"), "steps": clock["steps"]}
             found = [
                 ("clock", {}, state | known),
+                ("budget", {}, budget),
                 *(
                     ("queue", {"name": q["name"]}, {k: q[k] for k in ("waiting", "oldest_s")})
                     for q in record["queues"]

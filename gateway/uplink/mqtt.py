@@ -17,6 +17,11 @@ pause shortened at random so that a city's stations do not all return at once.
 
 A silent peer (half-open TCP, frozen broker) is noticed when nothing was heard for 1.7 keepalives,
 pings included, or when it leaves a message unacknowledged for as long.
+
+What only a person can mend (a wrong password, a certificate that is refused) is said with what to
+do and tried again every ten minutes, since it may be mended at the broker's end; what time can heal
+is tried as above. A certificate, key, CA or password file that has become another one is used at
+once: the connection is made anew with it, if it can be.
 """
 
 import queue
@@ -24,8 +29,10 @@ import random
 import selectors
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -33,18 +40,28 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.events import NS
+from gateway.uplink.certificates import Files, certificates, trouble
 from gateway.uplink.config import MqttConfig
 
 CONNECT_TIMEOUT_S = 8.0
 GREETING_NS = 8 * NS
 SILENT_KEEPALIVES = 1.7
 PAUSE_MIN_S, PAUSE_MAX_S = 1.0, 60.0
+PAUSE_LASTING_S = 600.0
+FILES_NS = 5 * NS
+"""How often the files of certificates and passwords are looked at."""
+MAX_PACKET_BYTES = 256 << 10
+"""What the broker may send; an acknowledgement of 10,000 ids is no longer than this."""
+OVERHEAD_BYTES = 64
+"""Of a PUBLISH beside topic and payload, at most."""
+IP_BYTES = 40
+"""Headers of IPv4 and TCP, without options."""
 STEADY_NS = 10 * NS
 """After this long up, the next loss is a new one and the pauses begin from the shortest."""
 WINDOW = 100
@@ -55,6 +72,7 @@ DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _NOT_SUPPORTED = "Unsupported protocol version"
 _HUNG_UP = "the broker hung up"
 _KNOCK_NS = NS // 4
+_TCP_INFO_BYTES = 208
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +85,14 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """Not connected, or no longer; why, in words."""
+    """Not connected, or no longer; why, in words, and what to do.
+
+    ``planned``: on purpose, and the next attempt follows at once.
+    """
 
     url: str
     reason: str
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +120,79 @@ class Received:
 
 
 Happening = Up | Down | Published | Subscribed | Received
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What a person has to do where an attempt failed with these words.
+
+    ``lasting``: time alone will not heal it.
+    """
+
+    words: tuple[str, ...]
+    todo: str
+    lasting: bool = True
+
+
+_FILES = Remedy((), "correct password_file, ca_file, certificate_file and key_file")
+_HUNG_UP_SECURE = Remedy(
+    (), "see whether it accepts this station's certificate and lets it in", lasting=False
+)
+"""A broker's TLS alert does not always arrive before the end of the connection."""
+_HUNG_UP_CLEAR = Remedy((), "see that the broker lets this station in, and whether it wants mqtts")
+_REMEDIES = (
+    Remedy(("Bad user name or password",), "correct username or password_file"),
+    Remedy(
+        ("Not authorized",), "let the station in at the broker: its user, or its certificate's name"
+    ),
+    Remedy(("Client identifier not valid",), "the broker wants another client_id"),
+    Remedy(("Banned",), "the broker has banned this station: lift that there"),
+    Remedy(
+        ("Hostname mismatch", "IP address mismatch"),
+        "correct the host in the URL, or give the broker a certificate for that name",
+    ),
+    Remedy(
+        (
+            "self-signed certificate",
+            "self signed",
+            "unable to get local issuer",
+            "unable to verify",
+        ),
+        "put the certificate of the CA that signed the broker's into ca_file",
+    ),
+    Remedy(
+        ("certificate is not yet valid",),
+        "set the clock, or see that a time service is reached",
+        lasting=False,
+    ),
+    Remedy(
+        ("certificate has expired",),
+        "renew the broker's certificate, if this machine's clock is right",
+        lasting=False,
+    ),
+    Remedy(
+        ("ALERT_CERTIFICATE_EXPIRED",),
+        "this station's certificate has ended: put a new one into certificate_file",
+    ),
+    Remedy(
+        ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION"),
+        "the broker speaks no TLS 1.2, which is the least",
+    ),
+    Remedy(
+        ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"),
+        "there is no TLS at this port: correct the port, or mqtts to mqtt",
+    ),
+    Remedy(
+        ("_ALERT_", "HANDSHAKE_FAILURE"),
+        "the broker refuses this station's certificate: give it one that the broker's CA signed",
+    ),
+    Remedy(
+        ("Name or service not known", "name resolution"),
+        "correct the host in the URL, or see that names are resolved here",
+        lasting=False,
+    ),
+)
+"""The first whose words are in CONNACK's reason, or in what OpenSSL or the system said."""
 
 
 class State(Enum):
@@ -151,6 +246,20 @@ class Connection:
         self._since = self._heard_at = 0
         self._unpublished: dict[int, int] = {}
         self._window = WINDOW
+        self._max_bytes = 0
+        self._lasting = [False] * len(self._brokers)
+        self._error = ""
+        secrets = (
+            config.password_file,
+            config.ca_file,
+            config.certificate_file,
+            config.key_file,
+        )
+        self._files = Files(secrets)
+        self._files_at = 0
+        self._broken_files = ""
+        self._peer = b""
+        self._carried = self._carried_before = 0
         self._client: paho.Client | None = None
         self._socket: Any = None
         self._mask = 0
@@ -170,6 +279,11 @@ class Connection:
 
     def tick(self, t: int) -> None:
         """Time has come to ``t``: attempts, pings and time-outs that are due."""
+        if t >= self._files_at:
+            self._files_at = t + FILES_NS
+            if self._files.changed():
+                self._renew(t)
+            self._meter()
         if self.state is State.waiting and t >= self._retry_at:
             self._attempt(t)
         elif self.state is State.connecting:
@@ -212,6 +326,36 @@ class Connection:
     def room(self) -> int:
         """How many more messages the broker may be sent now."""
         return self._window - len(self._unpublished) if self.state is State.up else 0
+
+    def takes(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes a message of this size."""
+        size = len(topic.encode()) + len(payload) + OVERHEAD_BYTES
+        return not self._max_bytes or size <= self._max_bytes
+
+    @property
+    def carried_bytes(self) -> int:
+        """What the link has carried for us both ways, headers of IP and TLS included."""
+        return self._carried_before + self._carried
+
+    def hurry(self, t: int) -> None:
+        """Something has changed that an attempt may depend on: make it now."""
+        if self.state is State.waiting:
+            self._retry_at = t
+
+    def troubles(self, utc_ns: int) -> list[str]:
+        """What is wrong with the certificates, or will be within 30 days, and what to do."""
+        found = [self._broken_files] if self._broken_files else []
+        for key in ("certificate_file", "ca_file"):
+            if name := getattr(self._config, key):
+                try:
+                    ders = certificates(Path(name))
+                    found += [said for der in ders if (said := trouble(name, der, utc_ns))]
+                except (OSError, ValueError) as error:
+                    found.append(f"{key}: {error}")
+        if self._peer:
+            with suppress(ValueError):
+                found.append(trouble(f"the certificate of {self.url}", self._peer, utc_ns))
+        return [said for said in dict.fromkeys(found) if said]
 
     def publish(
         self,
@@ -262,18 +406,13 @@ class Connection:
         try:
             client = self._new_client()
         except (OSError, ValueError) as error:  # a password or certificate file, mostly
-            self._lost(t, str(error))
+            self._lost(t, str(error), _FILES)
             return
-        self._client = client
+        self._client, self._error = client, ""
         outcome, knock = self._outcome, self._knock_out
 
         def connect() -> None:
-            reason = ""
-            try:
-                client.reconnect()
-            except Exception as error:  # noqa: BLE001  whatever goes wrong is an outcome
-                reason = str(error) or type(error).__name__
-            outcome.put(reason)
+            outcome.put(_failure(client))
             try:
                 knock.send(b"\0")
             except OSError:
@@ -291,6 +430,8 @@ class Connection:
             return
         self._socket = self._client.socket()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._peer = self._socket.getpeercert(binary_form=True) or b""
         self.state, self._since = State.greeting, t
         self._watch()
 
@@ -311,11 +452,7 @@ class Connection:
             )
             client.username_pw_set(config.username, secret)
         if secure:
-            context = ssl.create_default_context(cafile=config.ca_file or None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if config.certificate_file:
-                context.load_cert_chain(config.certificate_file, config.key_file or None)
-            client.tls_set_context(context)
+            client.tls_set_context(self._tls())
         if self._will is not None:
             will = self._will()
             client.will_set(will.topic, will.payload, qos=1, retain=True)
@@ -327,6 +464,7 @@ class Connection:
             properties = _properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = config.session_expiry_s
             properties.ReceiveMaximum = WINDOW
+            properties.MaximumPacketSize = MAX_PACKET_BYTES
         client.connect_async(
             host,
             port,
@@ -335,6 +473,36 @@ class Connection:
             properties=properties,
         )
         return client
+
+    def _tls(self) -> ssl.SSLContext:
+        """TLS from 1.2 on, with the broker's name checked.
+
+        Raises:
+            OSError: a file can't be read, or key and certificate do not belong together.
+        """
+        config = self._config
+        context = ssl.create_default_context(cafile=config.ca_file or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if config.certificate_file:
+            context.load_cert_chain(config.certificate_file, config.key_file or None)
+        return context
+
+    def _renew(self, t: int) -> None:
+        """A file has become another: connect with it, unless it is no good."""
+        try:
+            self._tls()
+        except OSError as error:  # half of it is there yet, or it is wrong: the old one goes on
+            self._broken_files = f"a new file can't be used: {error}; {_FILES.todo}"
+            self._files_at = t
+            return
+        self._broken_files = ""
+        if self.state is State.up and self._client is not None:
+            self._client.disconnect()
+            self._client.loop_write()
+            self._reports.append(Down(self.url, "a new certificate or password", planned=True))
+            self._forget()
+            self.state = State.waiting
+        self.hurry(t)
 
     def _listen(self, client: paho.Client) -> None:
         url, version = self.url, 4 if self._old_protocol[self._broker] else 5
@@ -353,6 +521,7 @@ class Connection:
                 note(Down(url, str(reason)))
                 return
             self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+            self._max_bytes = getattr(properties, "MaximumPacketSize", 0)
             note(Up(url, version))
 
         def on_disconnect(
@@ -362,7 +531,12 @@ class Connection:
             reason: ReasonCode,
             _properties: Properties | None,
         ) -> None:
-            note(Down(url, _HUNG_UP if reason == "Unspecified error" else str(reason)))
+            hung_up = self._error if "[SSL" in self._error else _HUNG_UP
+            note(Down(url, hung_up if reason == "Unspecified error" else str(reason)))
+
+        def on_log(_client: paho.Client, _userdata: Any, level: int, text: str) -> None:
+            if level == LogLevel.MQTT_LOG_ERR:
+                self._error = text
 
         def on_publish(
             _client: paho.Client,
@@ -387,6 +561,7 @@ class Connection:
 
         client.on_connect = on_connect
         client.on_disconnect = on_disconnect
+        client.on_log = on_log
         client.on_publish = on_publish
         client.on_subscribe = on_subscribe
         client.on_message = on_message
@@ -440,16 +615,26 @@ class Connection:
             self._selector.unregister(self._socket)
         self._socket, self._mask = None, 0
 
+    def _meter(self) -> None:
+        """Note what the kernel says that the socket has carried."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._carried = _carried_bytes(self._socket)
+
     # --- the end of an attempt or a connection ----------------------------------------------------
 
     def _limit_ns(self) -> int:
         keepalive_s = self._client.keepalive if self._client else self._config.keepalive_s
         return round(SILENT_KEEPALIVES * keepalive_s * NS)
 
-    def _lost(self, t: int, reason: str) -> None:
+    def _lost(self, t: int, reason: str, remedy: Remedy | None = None) -> None:
         """An attempt failed or the connection ended: say so, and decide when to try what next."""
         was, broker = self.state, self._broker
-        self._reports.append(Down(self.url, reason))
+        if was is not State.up and reason == _HUNG_UP:
+            remedy = _HUNG_UP_SECURE if self._brokers[broker][0] else _HUNG_UP_CLEAR
+        remedy = remedy or next((x for x in _REMEDIES if any(w in reason for w in x.words)), None)
+        self._lasting[broker] = remedy is not None and remedy.lasting and was is not State.up
+        self._reports.append(Down(self.url, f"{reason}: {remedy.todo}" if remedy else reason))
         self._forget()
         self.state = State.waiting
         if was is State.up:
@@ -471,12 +656,17 @@ class Connection:
             self._pause(t)
 
     def _pause(self, t: int) -> None:
+        if all(self._lasting):
+            self._retry_at = t + round(self._chance.uniform(0.5, 1.0) * PAUSE_LASTING_S * NS)
+            return
         self._retry_at = t + round(self._chance.uniform(0.5, 1.0) * self._pause_s * NS)
         self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
 
     def _forget(self) -> None:
         """Drop the client and close its socket: without DISCONNECT, so that the will is said."""
         sock = self._socket
+        self._meter()
+        self._carried_before, self._carried = self.carried_bytes, 0
         self._unwatch()
         if sock is not None:
             sock.close()
@@ -485,8 +675,31 @@ class Connection:
         self._outcome = queue.SimpleQueue()
 
 
+def _failure(client: paho.Client) -> str:
+    """Connect; why it failed, in OpenSSL's or the system's words with what to do, or nothing."""
+    try:
+        client.reconnect()
+    except Exception as error:  # noqa: BLE001  whatever goes wrong is an outcome
+        return str(error) or type(error).__name__
+    return ""
+
+
 def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+
+
+def _carried_bytes(sock: Any) -> int:
+    """Bytes on the wire both ways: ``struct tcp_info`` of linux/tcp.h, 0 where it is shorter.
+
+    At 128 bytes_received (u64), 136 segs_out and segs_in (u32 each), 200 bytes_sent (u64, with
+    what was sent again).
+    """
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    if len(info) < _TCP_INFO_BYTES:
+        return 0
+    received, out, into = struct.unpack_from("=QII", info, 128)
+    (sent,) = struct.unpack_from("=Q", info, 200)
+    return int(received + sent + IP_BYTES * (out + into))
 
 
 def _pending(sock: Any) -> int:

@@ -12,8 +12,8 @@ message    ``sequence`` (order of arrival, never used twice), ``kind``, ``id`` (
            ``payload``, ``powered_s`` (when it came, on the powered-on clock below)
 state      ``run_id`` and ``seq`` (the last record stored), ``data_run_id`` and ``data_seq`` (the
            last reading stored), ``powered_s``, ``reserved`` (sequence numbers below this may have
-           been used)
-dropped    ``kind``, ``reason`` (quota, expired, memory, damaged), ``count``
+           been used), ``budget_since_s`` and ``budget_used`` (of a metered link)
+dropped    ``kind``, ``reason`` (quota, expired, memory, too_large), ``count``
 retained   ``topic``, ``payload``: the latest of each retained topic
 =========  ======================================================================================
 
@@ -139,6 +139,8 @@ class Outbox:
         """What the core may be told is stored."""
         self.data_position: Position | None = None
         """The last item of data that is in a message that was put."""
+        self.budget: tuple[int, int] = (0, 0)
+        """Of a metered link: when its day began, on the powered-on clock, and bytes used since."""
         self._reached: Position | None = None
         self._quota_bytes = quota_bytes
         self._fresh: dict[int, Message] = {}
@@ -166,7 +168,7 @@ class Outbox:
         if identity in self._live:
             return
         sequence = self.next_sequence()
-        message = Message(sequence, kind, identity, topic, payload(sequence), self._powered(t))
+        message = Message(sequence, kind, identity, topic, payload(sequence), self.powered_s(t))
         self._fresh[sequence] = message
         self._live[identity] = (kind, sequence)
         self._lanes[kind].unsent.append(sequence)
@@ -202,10 +204,13 @@ class Outbox:
 
     # --- what goes out ----------------------------------------------------------------------------
 
-    def due(self, t: int, room: int, bulk_room: int) -> list[Message]:
+    def due(
+        self, t: int, room: int, bulk_room: int, held: frozenset[Kind] = frozenset()
+    ) -> list[Message]:
         """Messages to send now, the most urgent first and the latest before a backlog.
 
-        ``room`` and ``bulk_room`` say how many, and how many of them may be telemetry.
+        ``room`` and ``bulk_room`` say how many, and how many of them may be telemetry; classes
+        that are ``held`` wait.
         """
         found: list[Message] = []
         for lane in self._lanes.values():
@@ -214,6 +219,8 @@ class Outbox:
                 free = min(free, bulk_room - sum(m.kind.bulk for m in found))
             if free <= 0:
                 break
+            if lane.kind in held:
+                continue
             self._time_out(lane, t)
             chosen = self._from_memory(lane, free)
             if lane.more and len(chosen) < free:
@@ -229,7 +236,12 @@ class Outbox:
         lifetime_s = LIFETIME_S[message.kind]
         if lifetime_s is None:
             return None
-        return max(1, lifetime_s - (self._powered(t) - message.powered_s))
+        return max(1, lifetime_s - (self.powered_s(t) - message.powered_s))
+
+    def too_large(self, message: Message, t: int) -> None:
+        """The broker takes no message of this size: it is dropped and counted."""
+        self.acknowledged([message.id], t)
+        self._drop(message.kind, "too_large", 1)
 
     def acknowledged(self, ids: Iterable[str], t: int) -> int:
         """Messages with these ids have arrived; says how many of them were waiting in memory."""
@@ -333,7 +345,7 @@ class Outbox:
                 ):
                     oldest[Kind(kind)] = powered_s
         for kind, count in self.waiting().items():
-            found[kind] = count, max(0, self._powered(t) - oldest.get(kind, self._powered(t)))
+            found[kind] = count, max(0, self.powered_s(t) - oldest.get(kind, self.powered_s(t)))
         return found
 
     def close(self, t: int) -> None:
@@ -343,7 +355,8 @@ class Outbox:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _powered(self, t: int) -> int:
+    def powered_s(self, t: int) -> int:
+        """For how long the station has been powered on, since the outbox was first made."""
         return self._powered_s + (t - self._opened_t) // NS
 
     def _commit_by(self, t: int) -> None:
@@ -430,8 +443,10 @@ class Outbox:
             [(topic, self._retained[topic]) for topic in self._retained_new],
         )
         state: dict[str, int | str] = {
-            "powered_s": self._powered(t),
+            "powered_s": self.powered_s(t),
             "reserved": self._reserved,
+            "budget_since_s": self.budget[0],
+            "budget_used": self.budget[1],
         }
         if self._reached is not None:
             state |= {"run_id": self._reached.run_id, "seq": self._reached.seq}
@@ -449,7 +464,7 @@ class Outbox:
                 if lifetime_s is not None:
                     dropped[kind, "expired"] += db.execute(
                         "DELETE FROM message WHERE kind = ? AND powered_s < ?",
-                        (kind, self._powered(t) - lifetime_s),
+                        (kind, self.powered_s(t) - lifetime_s),
                     ).rowcount
         kinds = list(Kind)
         while kinds and used_bytes(db) > self._quota_bytes:
@@ -500,7 +515,7 @@ class Outbox:
         self._db = db
         self._reserved = state.reserved
         self._sequence = max(self._sequence, state.reserved or time.time_ns() // 1000)
-        if (missing_s := state.powered_s - self._powered(t)) > 0:
+        if (missing_s := state.powered_s - self.powered_s(t)) > 0:
             self._powered_s += missing_s
             self._fresh = {
                 sequence: replace(message, powered_s=message.powered_s + missing_s)
@@ -509,6 +524,7 @@ class Outbox:
         if self._reached is None:
             self._reached = self.position = state.position
         self.data_position = self.data_position or state.data_position
+        self.budget = max(self.budget, state.budget)
         self._retained = retained | self._retained
         for lane in self._lanes.values():
             lane.more = True
@@ -548,7 +564,8 @@ class Outbox:
         db, _, retained = self._connect()
         last = max((row[0] for row in rows), default=0)
         powered_s = max((row[5] for row in rows), default=0)
-        state = _State(None, None, powered_s, max(last + RESERVE, time.time_ns() // 1000))
+        reserved = max(last + RESERVE, time.time_ns() // 1000)
+        state = _State(None, None, powered_s, reserved, (0, 0))
         db.execute("BEGIN IMMEDIATE")
         db.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
         db.execute("COMMIT")
@@ -576,6 +593,7 @@ class _State(NamedTuple):
     data_position: Position | None
     powered_s: int
     reserved: int
+    budget: tuple[int, int]
 
     @classmethod
     def of(cls, found: Mapping[str, object]) -> Self:
@@ -594,7 +612,10 @@ class _State(NamedTuple):
                 places.append(Position(run_id, seq))
             else:
                 places.append(None)
-        return cls(places[0], places[1], powered_s, reserved)
+        since_s, used = found.get("budget_since_s", 0), found.get("budget_used", 0)
+        if not isinstance(since_s, int) or not isinstance(used, int):
+            raise sqlite3.DatabaseError(f"state is {found}")
+        return cls(places[0], places[1], powered_s, reserved, (since_s, used))
 
 
 def _is_damage(error: Exception, path: Path) -> bool:

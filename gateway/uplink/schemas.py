@@ -103,6 +103,15 @@ def _made_here() -> dict[str, Schema]:
     )
     numbers = {"type": "array", "items": number}
     perhaps = {"type": ["number", "null"]}
+    count = {"type": "integer", "minimum": 0}
+    budget = _object(
+        {
+            "daily_bytes": count,
+            "used_bytes": count,
+            "held": {"type": "object", "additionalProperties": count},
+        },
+        "Of a metered link: what it may carry in a day, has carried, and how much waits by class.",
+    )
     return {
         "noise": _object(
             {
@@ -163,6 +172,7 @@ def _made_here() -> dict[str, Schema]:
                 "time": _TIME,
                 "clock": _clock(),
                 "queues": {"type": "array", "items": queue},
+                "budget": {"anyOf": [budget, {"type": "null"}]},
             },
             "The uplink's clock, and how much waits for the hub, by class, and for each sink.",
         ),

@@ -29,6 +29,7 @@ from gateway.core.commands import MAX_ENVELOPE_BYTES, Refusal
 from gateway.core.health import HealthBook
 from gateway.core.notify import notify
 from gateway.events import MICRO, NS, Event, Reply, iso, to_record
+from gateway.uplink.budget import Budget
 from gateway.uplink.cap import cap_record
 from gateway.uplink.config import MqttConfig, UplinkConfig
 from gateway.uplink.feed import CoreFeed
@@ -51,6 +52,8 @@ log = logging.getLogger("gateway.uplink")
 CLOCK_NS = NS
 REPORT_NS = 60 * NS
 """How often the clock and the queues are told."""
+METERED_REPORT_NS = 600 * NS
+CERTIFICATES_NS = 3600 * NS
 BEHIND_S = 300.0
 """So old may a sink's oldest item be."""
 UNACKNOWLEDGED_S = 60
@@ -133,6 +136,12 @@ class Uplink:
         )
         self._in_flight: dict[int, tuple[Message, int]] = {}
         self._bulk = BulkWindow()
+        self._budget: Budget | None = None
+        if self._mqtt.daily_bytes is not None:
+            self._budget = Budget(self._mqtt.daily_bytes, *self.outbox.budget)
+        self._carried = 0
+        self._certificates_at = t
+        self._said_down: dict[str, str] = {}
         self._stored: Position | None = self.outbox.position
         self._data_seen: Position | None = None
         self._report_at = t + REPORT_NS
@@ -163,7 +172,9 @@ class Uplink:
         """Do what there is to do at ``t``."""
         if t >= self._clock_at:
             self._clock_at = t + CLOCK_NS
-            self._utc.sample(*read_system())
+            if self._utc.sample(*read_system()) and self._connection is not None:
+                self._connection.hurry(t)  # a certificate may have been too new for the clock
+                self._certificates_at = t
             self._look_after(t)
         if t >= self._report_at:
             self._report(t)
@@ -325,7 +336,11 @@ class Uplink:
         if self._connection is None or not (room := self._connection.room):
             return
         bulk_room = self._bulk.size - sum(m.kind.bulk for m, _ in self._in_flight.values())
-        for message in self.outbox.due(t, room, bulk_room):
+        held = self._budget.held() if self._budget else frozenset[Kind]()
+        for message in self.outbox.due(t, room, bulk_room, held):
+            if not self._connection.takes(message.topic, message.payload):
+                self.outbox.too_large(message, t)
+                continue
             expiry_s = self.outbox.remaining_s(message, t)
             mid = self._connection.publish(message.topic, message.payload, t, expiry_s=expiry_s)
             self._in_flight[mid] = (message, t)
@@ -373,7 +388,8 @@ class Uplink:
         assert self._connection is not None  # noqa: S101  only a connection says that it is up
         log.info("hub reached", extra={"url": up.url, "mqtt": up.version})
         self._away = False
-        self._up_since = t
+        self._said_down.clear()
+        self._up_since = self._certificates_at = t
         self._tell(self._health.clear("uplink", "disconnected", t, up.url), t)
         self._connection.subscribe(self._station.topic("hub/#"))
         topic, payload = self._status("online")
@@ -384,7 +400,11 @@ class Uplink:
     def _down(self, down: Down, t: int) -> None:
         self._in_flight.clear()
         self.outbox.send_again()
-        if not self._away:
+        self._certificates_at = t
+        if down.planned:
+            log.info("hub left to come back", extra={"url": down.url, "reason": down.reason})
+        elif self._said_down.get(down.url) != down.reason:
+            self._said_down[down.url] = down.reason
             self._away = True
             detail = f"{down.url}: {down.reason}"
             log.warning("hub lost", extra={"url": down.url, "reason": down.reason})
@@ -395,7 +415,7 @@ class Uplink:
         if message is None:
             return
         if published.refused:
-            detail = f"{message.topic}: {published.refused}"
+            detail = f"{message.topic}: {published.refused}; let the station write there"
             self._tell(self._health.incident("uplink", "refused", t, detail), t)
             return
         if message.kind.bulk:
@@ -478,6 +498,7 @@ class Uplink:
                 self._tell(health.condition("uplink", kind, t, detail, "failed"), t)
             else:
                 self._tell(health.clear("uplink", kind, t), t)
+        self._look_at_link(t)
         for (dropped, why), count in self.outbox.dropped().items():
             self._incident("outbox", f"dropped_{why}", t, dropped.name, count)
         for sink in self._sinks:
@@ -499,9 +520,37 @@ class Uplink:
             case "right":
                 self._tell(self._health.clear(component, fault.kind, t), t)
 
+    def _look_at_link(self, t: int) -> None:
+        """What the certificates and the budget of a metered link come to."""
+        if self._connection is None:
+            return
+        if t >= self._certificates_at:
+            self._certificates_at = t + CERTIFICATES_NS
+            said = "; ".join(self._connection.troubles(t + self._utc.offset_ns))
+            self._stand("certificate", said, t)
+        if self._budget is None:
+            return
+        carried = self._connection.carried_bytes
+        self._budget.spend(carried - self._carried, self.outbox.powered_s(t))
+        self._carried = carried
+        self.outbox.budget = self._budget.since_s, self._budget.used_bytes
+        held = ", ".join(kind.name for kind in sorted(self._budget.held()))
+        daily_mb = self._budget.daily_bytes / MICRO
+        said = (
+            f"of {daily_mb:g} MB a day too much is used: {held} wait for the next" if held else ""
+        )
+        self._stand("budget", said, t)
+
+    def _stand(self, kind: str, detail: str, t: int) -> None:
+        """A condition of the uplink that holds while there is something to say of it."""
+        if detail:
+            self._tell(self._health.condition("uplink", kind, t, detail), t)
+        else:
+            self._tell(self._health.clear("uplink", kind, t), t)
+
     def _report(self, t: int) -> None:
         """Tell the clock's state and how much waits where."""
-        self._report_at = t + REPORT_NS
+        self._report_at = t + (REPORT_NS if self._budget is None else METERED_REPORT_NS)
         waiting: dict[str, tuple[int, float]] = {
             **{kind.name: found for kind, found in self.outbox.queues(t).items()},
             **{sink.name: sink.lag() for sink in self._sinks},
@@ -514,7 +563,15 @@ class Uplink:
                 {"name": name, "waiting": count, "oldest_s": round(oldest_s, 1)}
                 for name, (count, oldest_s) in waiting.items()
             ],
+            "budget": None,
         }
+        if self._budget is not None:
+            held = self._budget.held()
+            record["budget"] = {
+                "daily_bytes": self._budget.daily_bytes,
+                "used_bytes": self._budget.used_bytes,
+                "held": {kind.name: waiting[kind.name][0] for kind in sorted(held)},
+            }
         self._hand_to_sinks(record)
         self._put(self._own_id(), record, t)
         if self._connection is None or self._mqtt.acknowledgement != "hub":

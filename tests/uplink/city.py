@@ -117,9 +117,9 @@ class City:
     def stop_core(self) -> None:
         self.core.close()
 
-    def start_hub(self, url: str = "", **options: Any) -> Hub:
+    def start_hub(self, config: MqttConfig | None = None, **options: Any) -> Hub:
         assert self.config.mqtt is not None
-        there = MqttConfig(urls=(url or self.config.mqtt.urls[0],), client_id="hub", keepalive_s=2)
+        there = config or MqttConfig(self.config.mqtt.urls, client_id="hub", keepalive_s=2)
         record = self.directory / "hub.sqlite"
         self.hub = Hub(there, self.heard.append, self._hub_selector, record, **options)
         return self.hub

@@ -47,6 +47,7 @@ UPLINK = {
     "type": "uplink", "time": iso(NS),
     "clock": {"state": "synchronised", "uncertainty_s": 0.01, "steps": 2},
     "queues": [{"name": "alert", "waiting": 3, "oldest_s": 1.5}],
+    "budget": None,
 }  # fmt: skip
 
 
@@ -95,9 +96,14 @@ class Server:
 def make(tmp_path: Path) -> Iterator[Callable[..., Influx]]:
     made: list[Influx] = []
 
-    def one(write: influx.Write | None, quota_mb: int = 16, url: str = "http://nowhere") -> Influx:
+    def one(
+        write: influx.Write | None,
+        quota_mb: int = 16,
+        url: str = "http://nowhere",
+        station: Station = STATION,
+    ) -> Influx:
         config = InfluxConfig(url=url, quota_mb=quota_mb)
-        made.append(Influx(config, STATION, tmp_path / "influx.sqlite", write))
+        made.append(Influx(config, station, tmp_path / "influx.sqlite", write))
         made[-1].start()
         return made[-1]
 
@@ -301,7 +307,8 @@ def test_a_real_server_gives_back_what_was_sent(make: Callable[..., Influx], dat
 
     def stored(name: str) -> list[float]:
         _get(f"{database}/internal/force_flush")
-        text = _get(f"{database}/api/v1/export?match[]={name}")
+        wanted = urllib.parse.urlencode({"match[]": name + '{station="cn-demo-001"}'})
+        text = _get(f"{database}/api/v1/export?{wanted}")
         return [value for line in text.splitlines() for value in json.loads(line)["values"]]
 
     until(lambda: len(stored("reading_rain_mm")) == 250, "all readings are there")
@@ -349,7 +356,7 @@ def test_every_query_of_the_dashboard_finds_what_a_station_writes(
     assert len(queries) > 8
     t_ns = time.time_ns() - 30 * NS
     now_record = {"time": iso(t_ns)}
-    it = make(None, url=database)
+    it = make(None, url=database, station=Station("demo", "cn-other-001"))
     it.take({"reading": reading(3)["reading"] | now_record})
     for quantity in ("wind_mps", "gust_mps", "water_level_m", "pm25_ugm3"):
         it.take({"reading": reading(3)["reading"] | now_record | {"quantity": quantity}})
@@ -371,7 +378,7 @@ def test_every_query_of_the_dashboard_finds_what_a_station_writes(
 
     def found(query: str) -> bool:
         _get(f"{database}/internal/force_flush")
-        for name, value in (("$station", "cn-demo-001"), ("$__interval", "1m"), ("$city", "demo")):
+        for name, value in (("$station", "cn-other-001"), ("$__interval", "1m"), ("$city", "demo")):
             query = query.replace(name, value)
         text = _get(f"{database}/api/v1/query?" + urllib.parse.urlencode({"query": query}))
         return bool(text) and bool(json.loads(text)["data"]["result"])

@@ -7,7 +7,6 @@ import re
 import selectors
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -32,6 +31,7 @@ from gateway.uplink.mqtt import (
     Will,
 )
 from gateway.uplink.service import now
+from tests.uplink.authority import Authority
 from tests.uplink.city import PATIENCE_S, City, alert
 
 
@@ -255,23 +255,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CA, a broker's certificate, and a station's."""
     if find_program("openssl") is None:
         pytest.skip("openssl is not installed")
-    here = tmp_path_factory.mktemp("certificates")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=here, check=True, capture_output=True)
-
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA")
-    (here / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    made = Authority(tmp_path_factory.mktemp("certificates"))
     for name in ("broker", "cn-demo-001"):
-        openssl(
-            "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
-        )
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-days", "2", "-out", f"{name}.pem", "-extfile", "san",
-        )  # fmt: skip
-    return here
+        made.issue(name)
+    return made.folder
 
 
 @pytest.fixture
