@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -240,10 +241,16 @@ def test_after_an_outage_new_points_go_first_and_the_old_follow_in_order(
     for n in range(2000):
         deaf.take(reading(n))
     deaf.close()
-    server = Server()
-    it = make(server)
-    until(lambda: len(server.taken) > 100)
+    server, handed = Server(), threading.Event()
+
+    def write(batch: Sequence[str]) -> Answer:
+        handed.wait(PATIENCE_S)
+        return server(batch)
+
+    it = make(write)
+    until(lambda: it._opened is not None, "the backlog's first batch is on its way")
     it.take(reading(5000))
+    handed.set()
     until(lambda: len(server.taken) == 2001)
     times = [int(line.split()[-1]) for line in server.taken]
     new = (1_700_000_000 + 5000) * NS
