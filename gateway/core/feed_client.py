@@ -7,7 +7,7 @@ connects again with that.
 import base64
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -129,7 +129,7 @@ class FeedClient:
             raise FeedError(f"{self._path}: {error}") from error
 
 
-def packet_samples(packet: dict[str, Any]) -> NDArray[np.int32] | NDArray[np.float64]:
+def packet_samples(packet: Mapping[str, Any]) -> NDArray[np.int32] | NDArray[np.float64]:
     """The samples of a data item's ``packet``, shape (channels, n).
 
     Raises:

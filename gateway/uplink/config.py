@@ -91,6 +91,43 @@ class Sl651Config:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveConfig:
+    """``[uplink.archive]``. ``days`` 0: by size alone. ``station_xml`` is the text of the file."""
+
+    path: str
+    quota_mb: int = 4096
+    days: int = 0
+    record_age_s: float = 300.0
+    sync_s: float = 300.0
+    reserve_mb: int = 64
+    station_xml: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaveformsConfig:
+    """``[uplink.waveforms]``."""
+
+    continuous: bool = False
+    events: tuple[str, ...] = ("alert", "coincidence")
+    pre_s: float = 30.0
+    post_s: float = 60.0
+    event_kb: int = 512
+    requests: int = 4
+    request_kb: int = 2048
+    hour_kb: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class SeedLinkConfig:
+    """``[uplink.seedlink]``."""
+
+    listen: str = "0.0.0.0:18000"
+    allow: tuple[str, ...] = ()
+    clients: int = 16
+    organisation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkConfig:
     """Everything that the uplink needs. ``keys`` are public keys in hexadecimal, by key id."""
 
@@ -100,9 +137,11 @@ class UplinkConfig:
     influx: InfluxConfig | None = None
     cap: CapConfig | None = None
     sl651: Sl651Config | None = None
+    archive: ArchiveConfig | None = None
+    waveforms: WaveformsConfig = WaveformsConfig()
+    seedlink: SeedLinkConfig | None = None
     outbox_quota_mb: int = 256
     telemetry_interval_s: float = 1.0
-    waveforms: bool = False
     noise_interval_s: float = 3600.0
     groups: tuple[str, ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
