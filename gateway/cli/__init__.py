@@ -31,6 +31,7 @@ COMMANDS = {
     "replay": "Run recordings through the core, as fast as it goes.",
     "capture": "Record a device's raw bytes, to replay them at a desk.",
     "tune": "Look at a station's noise: bands, models, false triggers, settings that fit.",
+    "stationxml": "Write the station's StationXML: channels, coordinates, responses.",
     "plot": "Draw a recording with its onsets.",
     "explain": "Say why an alert was raised: inputs, rule, clock.",
     "siren": "Sound, silence or test a siren.",

@@ -6,6 +6,7 @@ a siren that a plan names) is checked in ``gateway.config.check``.
 """
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -164,6 +165,15 @@ class Site(Table):
     window_s: float = Field(default=2.0, gt=0, le=30, description="Time within which they must")
 
 
+class Response(Table):
+    """How a geophone's output falls off below its natural frequency; for StationXML alone."""
+
+    natural_hz: float = Field(gt=0, le=1000, description="Natural frequency")
+    damping: float = Field(
+        gt=0, le=2, description="Damping with the resistor that is fitted, as a part of critical"
+    )
+
+
 class Sensor(Table):
     """A sensor on a port of its own."""
 
@@ -179,6 +189,20 @@ class Sensor(Table):
     sensitivity: Sensitivities = Field(
         default_factory=dict,
         description="Counts per unit of ground motion, instead of the profile's",
+    )
+    model: str = Field(
+        default="", max_length=200, description="Maker and model of the seismometer, for people"
+    )
+    depth_m: float = Field(default=0.0, ge=-100, le=5000, description="Below the ground")
+    azimuth_deg: float = Field(
+        default=0.0,
+        ge=0,
+        lt=360,
+        description="Where its north points, from true north over east",
+        json_schema_extra={"unit": "°"},
+    )
+    response: Response | None = Field(
+        default=None, description="Of its geophones, instead of the profile's"
     )
     options: Options = Field(
         default_factory=dict, description="Driver options, over those of the profile"
@@ -358,6 +382,74 @@ class Archive(Table):
 
     path: FolderPath = Field(description="Root of the SDS folders")
     quota_mb: int = Field(default=4096, ge=16, le=100_000_000, description="Oldest days go first")
+    days: int = Field(
+        default=0, ge=0, le=100_000, description="Older days go as well; 0: only by quota_mb"
+    )
+    record_age_s: float = Field(
+        default=300.0,
+        ge=0.5,
+        le=1800,
+        description="A record that is not full is written after this; "
+        "1 gives SeedLink clients samples sooner and costs four times the disk",
+    )
+    sync_s: float = Field(
+        default=300.0, ge=1, le=3600, description="How often the disk is told to store for good"
+    )
+    reserve_mb: int = Field(
+        default=64, ge=0, le=1_000_000, description="Left free on the disk for everything else"
+    )
+
+
+class Waveforms(Table):
+    """Waveforms to the hub, out of the archive: around events, and windows that it asks for."""
+
+    events: list[Literal["alert", "coincidence", "onset"]] = Field(
+        default=["alert", "coincidence"],
+        description="What waveforms are sent of: earthquake alerts, coincidences, onsets",
+    )
+    pre_s: float = Field(default=30.0, ge=0, le=600, description="Before the event")
+    post_s: float = Field(default=60.0, ge=1, le=600, description="After it")
+    event_kb: int = Field(
+        default=512, ge=32, le=16_384, description="Most of one event, all channels together"
+    )
+    requests: int = Field(
+        default=4, ge=0, le=64, description="Requests of the hub that may wait; 0: none is served"
+    )
+    request_kb: int = Field(default=2048, ge=32, le=16_384, description="Most of one request")
+    hour_kb: int = Field(
+        default=16_384, ge=32, le=1_000_000, description="Most in an hour, events and requests"
+    )
+    continuous: bool = Field(default=False, description="Send every record over MQTT as well")
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} ({error}); expected a network as 192.168.0.0/16") from None
+    return text
+
+
+Network = Annotated[
+    str, AfterValidator(_network), Field(json_schema_extra=_form("a network as 192.168.0.0/16"))
+]
+
+
+class SeedLink(Table):
+    """The archive's records to seismologists' own tools on the local network (SeedLink 3.1)."""
+
+    listen: str = Field(
+        default="0.0.0.0:18000",
+        pattern=r"^([0-9.]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}$",
+        description="Address and port; [::]:18000 for IPv6 as well",
+        json_schema_extra=_form("an address such as 0.0.0.0:18000"),
+    )
+    allow: list[Network] = Field(
+        default_factory=list,
+        description="Networks whose clients are served; this machine and private ones if empty",
+    )
+    clients: int = Field(default=16, ge=1, le=256, description="Most at a time")
+    organisation: str = Field(default="", max_length=100, description="As clients are told")
 
 
 class Cap(Table):
@@ -447,7 +539,6 @@ class Uplink(Table):
     telemetry_interval_s: float = Field(
         default=1.0, ge=0.1, le=3600, description="How often readings and status are sent"
     )
-    waveforms: bool = Field(default=False, description="Send all samples over MQTT as well")
     noise_interval_s: float = Field(
         default=3600.0,
         ge=0,
@@ -459,6 +550,8 @@ class Uplink(Table):
     outbox: Outbox = Outbox()
     influx: Influx | None = None
     archive: Archive | None = None
+    waveforms: Waveforms = Waveforms()
+    seedlink: SeedLink | None = None
     cap: Cap | None = None
     sl651: Sl651 | None = None
 

@@ -30,7 +30,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_v
 
 import gateway
 from gateway.config.faults import ConfigError, Fault, nearest
-from gateway.config.models import LocationCode, Options, Table, Word
+from gateway.config.models import LocationCode, Options, Response, Table, Word
 from gateway.config.source import Source, read
 from gateway.config.validate import validate
 from gateway.core.compiled import Port
@@ -104,6 +104,21 @@ class Channel(Table):
         BeforeValidator(_sensitivity),
         WithJsonSchema({"type": "string", "form": 'counts per unit such as "6e8:m/s"'}),
     ] = Field(default=None, description="Counts per unit of ground motion, where known")
+    azimuth_deg: float | None = Field(
+        default=None,
+        ge=0,
+        lt=360,
+        description="Where it points, from north over east; by the code's last letter if not given",
+        json_schema_extra={"unit": "°"},
+    )
+    dip_deg: float | None = Field(
+        default=None,
+        ge=-90,
+        le=90,
+        description="Down from the horizontal: -90 is up; by the code's last letter if not given",
+        json_schema_extra={"unit": "°"},
+    )
+    response: Response | None = Field(default=None, description="Of its geophone, where known")
     quantity: Quantity | None = Field(default=None, description="What a scalar channel measures")
     wrap_mm: float | None = Field(
         default=None,

@@ -10,8 +10,18 @@ from gateway.config.faults import ConfigError
 from gateway.config.findings import Findings
 from gateway.config.models import Configuration, Table
 from gateway.config.source import read
+from gateway.config.stationxml import station_xml
 from gateway.config.validate import validate
-from gateway.uplink.config import CapConfig, InfluxConfig, MqttConfig, Sl651Config, UplinkConfig
+from gateway.uplink.config import (
+    ArchiveConfig,
+    CapConfig,
+    InfluxConfig,
+    MqttConfig,
+    SeedLinkConfig,
+    Sl651Config,
+    UplinkConfig,
+    WaveformsConfig,
+)
 
 METERED_KEEPALIVE_S = 50
 """Where each ping costs money: a dead link is noticed within 85 s."""
@@ -46,7 +56,7 @@ def uplink_config(path: Path) -> UplinkConfig:
         }
 
     given = config.uplink
-    mqtt = influx = cap = None
+    mqtt = influx = cap = archive = seedlink = None
     if given.mqtt is not None:
         urls = (given.mqtt.url, *given.mqtt.fallback_urls)
         without = ("url", "fallback_urls", "metered", "daily_mb")
@@ -67,6 +77,11 @@ def uplink_config(path: Path) -> UplinkConfig:
             polygon=tuple(given.cap.polygon),
             **plain(given.cap, "addresses", "polygon"),
         )
+    if given.archive is not None:
+        archive = ArchiveConfig(**plain(given.archive), station_xml=_station_xml(path))
+    if given.seedlink is not None:
+        allow = tuple(given.seedlink.allow)
+        seedlink = SeedLinkConfig(allow=allow, **plain(given.seedlink, "allow"))
     return UplinkConfig(
         station=config.station.id,
         city=config.station.city,
@@ -75,9 +90,21 @@ def uplink_config(path: Path) -> UplinkConfig:
         cap=cap,
         sl651=None if given.sl651 is None else Sl651Config(**plain(given.sl651)),
         telemetry_interval_s=given.telemetry_interval_s,
-        waveforms=given.waveforms,
         noise_interval_s=given.noise_interval_s,
+        archive=archive,
+        waveforms=WaveformsConfig(
+            events=tuple(given.waveforms.events), **plain(given.waveforms, "events")
+        ),
+        seedlink=seedlink,
         outbox_quota_mb=given.outbox.quota_mb,
         groups=tuple(config.commands.groups),
         keys=keys,
     )
+
+
+def _station_xml(path: Path) -> str:
+    """StationXML to lie beside the archive; none while devices or profiles have faults."""
+    try:
+        return station_xml(path)
+    except ConfigError:
+        return ""

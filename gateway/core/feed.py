@@ -39,7 +39,7 @@ import selectors
 import socket
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,15 @@ def packet_body(
     channels: Sequence[str],
     utc_offset_ns: int,
     sensitivities: Sequence[str | None] = (),
+    clock: Mapping[str, Any] | None = None,
 ) -> bytes:
     """A data item for a packet: ``{"packet": {…}}``.
 
     Keys: ``sensor``, ``start`` (UTC of the first sample), ``rate_hz``, ``channels``, ``encoding``
     (``int32le`` or ``float64le``), ``samples`` (base64 of the rows one after the other, channels ×
-    n) and, where known, ``sensitivities`` (texts as in gateway.toml, null for an unknown one) and
-    ``offsets_ns`` (how much later each channel was really sampled).
+    n) and, where known, ``sensitivities`` (texts as in gateway.toml, null for an unknown one),
+    ``offsets_ns`` (how much later each channel was really sampled) and ``clock`` (how sure the time
+    is, as ``UtcClock.status``).
     """
     exact = packet.samples.dtype.kind == "i"
     samples = packet.samples.astype("<i4" if exact else "<f8", copy=False)
@@ -114,6 +116,8 @@ def packet_body(
         item["sensitivities"] = list(sensitivities)
     if packet.offsets_ns:
         item["offsets_ns"] = list(packet.offsets_ns)
+    if clock is not None:
+        item["clock"] = clock
     return _dump({"packet": item})
 
 

@@ -312,6 +312,7 @@ class Shell:
                 self._channels[item.sensor],
                 self._utc.offset_ns,
                 self._sensitivities[item.sensor],
+                self._utc.status(),
             )
         if isinstance(item, Measured):
             return measured_body(item, self._utc.offset_ns)

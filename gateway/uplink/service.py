@@ -298,10 +298,6 @@ class Uplink:
                 self._telemetry_at = t + round(self._config.telemetry_interval_s * NS)
         elif "measured" in item:  # follows the reading that it was made with
             self._measured.append(item["measured"])
-        elif "packet" in item and self._config.waveforms:
-            packet = item["packet"]
-            identity = f"{item['run_id']}-d{item['seq']}"
-            self._put(identity, {"type": "waveform", "time": packet["start"], **packet}, t)
 
     def _send_telemetry(self, t: int) -> None:
         readings, self._readings, self._telemetry_at = self._readings, [], None
@@ -661,6 +657,17 @@ def sinks(config: UplinkConfig, state: Path) -> tuple[Sink, ...]:
         from gateway.uplink.noise import Noise  # noqa: PLC0415  only where it is configured
 
         found.append(Noise(config.noise_interval_s))
+    if config.archive is not None:
+        from gateway.uplink.archive import Archive  # noqa: PLC0415  likewise
+
+        archive = Archive(config.archive, config.waveforms)
+        found.append(archive)
+        if config.seedlink is not None:
+            from gateway.uplink.seedlink import SeedLink  # noqa: PLC0415  likewise
+
+            server = SeedLink(config.seedlink, archive.sds)
+            archive.listen(server.put)
+            found.append(server)
     return tuple(found)
 
 
