@@ -32,7 +32,7 @@ def _hub() -> None:
 
 
 @app.command()
-def watch(
+def watch(  # noqa: PLR0913  a command's options
     url: Annotated[
         str, typer.Option(envvar="GATEWAY_HUB_URL", help="The broker: mqtt://… or mqtts://…")
     ] = "mqtt://127.0.0.1:1883",
@@ -47,6 +47,10 @@ def watch(
     certificate_file: Annotated[
         str, typer.Option(metavar="FILE", help="Certificate and key of this hub, in one PEM file.")
     ] = "",
+    waveforms: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Store waveforms there as miniSEED files."),
+    ] = None,
     kinds: Annotated[
         str, typer.Option(help="Only these, with commas: alert,siren,event,health,status …")
     ] = "",
@@ -59,6 +63,8 @@ def watch(
     wanted = frozenset(kinds.split(",")) if kinds else frozenset()
 
     def tell(message: "Message") -> None:
+        if waveforms is not None and message.kind == "waveform":
+            _store(waveforms, message)
         if wanted and message.kind not in wanted:
             return
         if as_json:
@@ -101,6 +107,15 @@ def watch(
             hub.run(done)
 
 
+def _store(directory: Path, message: "Message") -> None:
+    from gateway.hub.waveforms import store
+
+    try:
+        store(directory, message)
+    except (OSError, ValueError) as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  the command's own output
+
+
 def _line(message: "Message", *, faulty: bool) -> str:
     data = message.data
     level = str(data.get("level", data.get("state", "")))
@@ -114,6 +129,10 @@ def _line(message: "Message", *, faulty: bool) -> str:
         "status": lambda: f"{data['state']} {data['reason']}",
         "reply": lambda: f"{data['action']} {data['outcome']} {data['reason']}",
         "arming": lambda: f"{data['mode']} by {data['by']}",
+        "waveform": lambda: (
+            f"{data['channel']} {data['time'][:23]} {data['part']}/{data['parts']} "
+            f"{data['reason']} {data['of']}"
+        ),
         "telemetry": lambda: "  ".join(
             f"{r['sensor']} {r['quantity']}={r['value']}" for r in data["readings"]
         ),
@@ -131,5 +150,5 @@ def _line(message: "Message", *, faulty: bool) -> str:
 
 def _rest(data: Any) -> str:
     """Any other record, shortened."""
-    kept = {key: value for key, value in dict(data).items() if key not in ("time", "samples")}
+    kept = {key: value for key, value in dict(data).items() if key not in ("time", "mseed")}
     return json.dumps(kept, ensure_ascii=False)[:160]

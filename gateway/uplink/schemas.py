@@ -21,6 +21,8 @@ from gateway.events import TYPE_NAMES, Status
 from gateway.uplink.messages import RETAINED, SEQUENCE_DIGITS, Kind, kind_of, schema_urn
 
 Schema = dict[str, Any]
+WAVEFORM_CHARACTERS = 43_692
+"""Base64 of 64 records of 512 bytes."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DOWN = ("ack", "command", "request")
 """What the hub says: topics below ``hub/``."""
@@ -79,7 +81,7 @@ def _record(event: type, name: str) -> Schema:
 
 def _made_here() -> dict[str, Schema]:
     """Records that the uplink itself makes, and what the hub says."""
-    text, number = {"type": "string"}, {"type": "number"}
+    text = {"type": "string"}
     reading = _object(
         {
             "sensor": text,
@@ -146,14 +148,21 @@ def _made_here() -> dict[str, Schema]:
             {
                 "type": {"const": "waveform"},
                 "time": _TIME,
-                "sensor": text,
-                "start": _TIME,
-                "rate_hz": number,
-                "channels": {"type": "array", "items": text},
-                "encoding": {"enum": ["int32le", "float64le"]},
-                "samples": {"type": "string", "contentEncoding": "base64"},
+                "end": _TIME,
+                "channel": text,
+                "reason": {"enum": ["event", "request", "continuous"]},
+                "of": text,
+                "part": {"type": "integer", "minimum": 1},
+                "parts": {"type": "integer", "minimum": 1},
+                "mseed": {
+                    "type": "string",
+                    "contentEncoding": "base64",
+                    "contentMediaType": "application/vnd.fdsn.mseed",
+                    "maxLength": WAVEFORM_CHARACTERS,
+                },
             },
-            "Samples of one digitiser: the channels' rows one after the other.",
+            "Whole miniSEED records of 512 bytes of one channel: a piece of what belongs to an "
+            "alert, to another record, or to a request, whose id is in of.",
         ),
         "cap": _object(
             {

@@ -73,9 +73,9 @@ def test_a_variable_alone_turns_a_service_on(config: Path, monkeypatch: pytest.M
             "station.latitude: 91.0; expected a number from -90 to 90 (°)",
         ),
         (
-            "GATEWAY_UPLINK__WAVEFORMS",
+            "GATEWAY_UPLINK__WAVEFORMS__CONTINUOUS",
             "yes",
-            "uplink.waveforms: 'yes'; expected true or false",
+            "uplink.waveforms.continuous: 'yes'; expected true or false",
         ),
     ],
 )

@@ -173,21 +173,6 @@ def test_lost_data_is_counted_and_told(city: City) -> None:
     city.until(lambda: details(city, "garbled"))
 
 
-def test_waveforms_are_sent_where_they_are_wanted(
-    broker: Broker, make_city: Callable[..., City]
-) -> None:
-    city = make_city(broker.url, waveforms=True)
-    city.start_hub()
-    city.start_uplink()
-    city.until(lambda: city.core.feed.wants_data)
-    packet = {"sensor": "seis1", "start": iso(NS), "rate_hz": 100.0, "channels": ["a"]}
-    city.core.data({"packet": packet | {"encoding": "int32le", "samples": "AAAAAA=="}})
-    city.until(lambda: any(m.kind == "waveform" for m in city.heard))
-    message = next(m for m in city.heard if m.kind == "waveform")
-    assert city.faults() == []
-    assert message.data["samples"] == "AAAAAA=="
-
-
 def test_a_station_without_a_hub_keeps_nothing_for_it(make_city: Callable[..., City]) -> None:
     city = make_city("", mqtt=None)
     uplink = city.start_uplink()
