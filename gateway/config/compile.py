@@ -180,6 +180,10 @@ def _check_uplink(findings: Findings, given: models.Uplink) -> None:
                     findings.warn(("uplink", table, name), text)
     if given.cap is not None:
         _check_cap(findings, given.cap)
+    for name in ("seedlink", "waveforms"):
+        if name in given.model_fields_set and given.archive is None:
+            text = "it lives on the archive's records; expected a table [uplink.archive]"
+            findings.error(("uplink", name), text)
     if given.mqtt is not None:
         _check_mqtt(findings, given.mqtt)
 

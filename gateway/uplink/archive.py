@@ -255,7 +255,7 @@ class Archive(Sink):
         """Pack, write, tidy up, and send what the hub is to have."""
         now_s = self._now_s()
         if not self._opened and now_s >= self._retry_s:
-            self._open(now_s)
+            self._begin(now_s)
         blocks: dict[str, Block] = {}
         for item in items:
             try:
@@ -281,7 +281,7 @@ class Archive(Sink):
         """Everything into records, and those on the disk."""
         now_s = self._now_s()
         if not self._opened:
-            self._open(now_s)
+            self._begin(now_s)
         for (tree, _), series in self._series.items():
             self._keep(tree, series.close())
         self._log(self._last_ns(), "closed")
@@ -465,7 +465,7 @@ class Archive(Sink):
 
     # --- the disk ---------------------------------------------------------------------------------
 
-    def _open(self, now_s: float) -> None:
+    def _begin(self, now_s: float) -> None:
         """Find out where the archive ends; what was packed meanwhile and is there already goes."""
         try:
             cuts = self.sds.open()

@@ -81,7 +81,7 @@ def _record(event: type, name: str) -> Schema:
 
 def _made_here() -> dict[str, Schema]:
     """Records that the uplink itself makes, and what the hub says."""
-    text = {"type": "string"}
+    text, number = {"type": "string"}, {"type": "number"}
     reading = _object(
         {
             "sensor": text,

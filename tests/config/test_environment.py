@@ -14,7 +14,7 @@ from tests.config.conftest import GOOD
     [
         ("GATEWAY_UPLINK__MQTT__URL", "mqtts://other:8883", "mqtts://other:8883"),
         ("GATEWAY_UPLINK__MQTT__KEEPALIVE_S", "30", 30),
-        ("GATEWAY_UPLINK__WAVEFORMS", "true", True),
+        ("GATEWAY_UPLINK__WAVEFORMS__CONTINUOUS", "true", True),
         ("GATEWAY_STATION__LATITUDE", "-12.5", -12.5),
         ("GATEWAY_STATION__NAME", "示范站", "示范站"),
         ("GATEWAY_DETECT__SEISMIC__TRIGGER_ON", "9", 9.0),

@@ -20,6 +20,7 @@ from gateway.hub.hub import Hub, Message
 from gateway.uplink import config as settings
 from gateway.uplink.config import MqttConfig, UplinkConfig
 from gateway.uplink.service import Uplink, now
+from gateway.uplink.sink import Sink
 
 PATIENCE_S = 30.0
 
@@ -129,9 +130,10 @@ class City:
         self.hub.close()
         self.hub = None
 
-    def start_uplink(self) -> Uplink:
+    def start_uplink(self, sinks: tuple[Sink, ...] = ()) -> Uplink:
+        state = self.directory / "state"
         self.uplink = Uplink(
-            self.config, self.directory, self.directory / "state", self._uplink_selector, now()
+            self.config, self.directory, state, self._uplink_selector, now(), sinks
         )
         return self.uplink
 
