@@ -44,7 +44,7 @@ def packets(
                 ),
                 channels,
                 0,
-                clock,
+                clock=clock,
             )
         )
         for first in range(0, samples.shape[1], columns)

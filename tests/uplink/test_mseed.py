@@ -97,7 +97,7 @@ def test_any_rate_is_stated(rate_hz: float) -> None:
 
 
 def test_a_record_fills_before_it_is_given() -> None:
-    packer = Packer("XX.DEMO..EHZ", 100.0, "i")
+    packer = Packer("XX.DEMO.00.EHZ", 100.0, "i")
     samples = noise(60)[0]
     given_ones = [
         x
@@ -172,7 +172,7 @@ def test_series_and_what_is_wrong_with_samples_are_flagged() -> None:
     assert read_header(second.data).clock == SERIES_STARTS | CLOCK_LOCKED
     assert read_header(second.data).quality == MISSING | CLIPPED
     flags = obspy.io.mseed.util.get_flags(io.BytesIO(second.data), timing_quality=True)
-    assert flags["data_quality_flags_counts"]["missing_data_present"] == 1
+    assert flags["data_quality_flags_counts"]["missing_padded_data"] == 1
     assert flags["data_quality_flags_counts"]["digitizer_clipping"] == 1
     assert flags["timing_quality"]["mean"] == 100.0
 
