@@ -1,5 +1,6 @@
 """The uplink's part of gateway.toml, as the plain data that ``gateway.uplink`` runs on."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from gateway.config.compile import read_keys
 from gateway.config.environment import overrides
 from gateway.config.faults import ConfigError
 from gateway.config.findings import Findings
-from gateway.config.models import Configuration, Table
+from gateway.config.models import Configuration, Mqtt, Table
 from gateway.config.source import read
 from gateway.config.stationxml import station_xml
 from gateway.config.validate import validate
@@ -58,14 +59,7 @@ def uplink_config(path: Path) -> UplinkConfig:
     given = config.uplink
     mqtt = influx = cap = archive = seedlink = None
     if given.mqtt is not None:
-        urls = (given.mqtt.url, *given.mqtt.fallback_urls)
-        without = ("url", "fallback_urls", "metered", "daily_mb")
-        mqtt = MqttConfig(urls=urls, **plain(given.mqtt, *without))
-        if given.mqtt.metered:
-            daily_bytes = round(given.mqtt.daily_mb * 1_000_000)
-            mqtt = replace(mqtt, keepalive_s=METERED_KEEPALIVE_S, daily_bytes=daily_bytes)
-            if "keepalive_s" in given.mqtt.model_fields_set:
-                mqtt = replace(mqtt, keepalive_s=given.mqtt.keepalive_s)
+        mqtt = _mqtt(given.mqtt, plain)
     if given.influx is not None:
         influx = InfluxConfig(**plain(given.influx))
     if given.cap is not None:
@@ -100,6 +94,17 @@ def uplink_config(path: Path) -> UplinkConfig:
         groups=tuple(config.commands.groups),
         keys=keys,
     )
+
+
+def _mqtt(given: Mqtt, plain: Callable[..., dict[str, Any]]) -> MqttConfig:
+    urls = (given.url, *given.fallback_urls)
+    made = MqttConfig(urls=urls, **plain(given, "url", "fallback_urls", "metered", "daily_mb"))
+    if not given.metered:
+        return made
+    daily_bytes = round(given.daily_mb * 1_000_000)
+    own = "keepalive_s" in given.model_fields_set
+    keepalive_s = given.keepalive_s if own else METERED_KEEPALIVE_S
+    return replace(made, keepalive_s=keepalive_s, daily_bytes=daily_bytes)
 
 
 def _station_xml(path: Path) -> str:
