@@ -57,26 +57,118 @@ def test_a_late_tick_does_every_edge_at_its_own_time() -> None:
     assert [a.time_ns for a in subject.actions()] == [0, 120 * NS]
 
 
-ORDER = [
-    request("test", status=Status.test, level=Level.red),
-    request("exercise", status=Status.exercise, hazard=Hazard.rainstorm, level=Level.blue),
-    request("rain-blue", hazard=Hazard.rainstorm, level=Level.blue),
-    request("rain-blue-newer", began_s=1, hazard=Hazard.rainstorm, level=Level.blue),
-    request("wind-red", hazard=Hazard.typhoon, level=Level.red),
-    request("flood-blue", hazard=Hazard.flood, level=Level.blue),
-    request("fire-blue", hazard=Hazard.fire, level=Level.blue),
-    request("quake-blue", hazard=Hazard.earthquake, level=Level.blue),
-    request("quake-red", hazard=Hazard.earthquake, level=Level.red),
+# --- every pair ---------------------------------------------------------------------------------
+
+STATUSES = [Status.test, Status.exercise, Status.actual]
+HAZARDS = [
+    (None, Hazard.rainstorm, Hazard.typhoon, Hazard.air_pollution),
+    (Hazard.flood,),
+    (Hazard.fire,),
+    (Hazard.earthquake,),
 ]
+"""Groups in rising order; within one all are alike."""
+LEVELS = [Level.none, Level.blue, Level.yellow, Level.orange, Level.red]
+
+Kind = tuple[Status, Hazard | None, Level]
+KINDS: list[Kind] = [
+    (status, hazard, level)
+    for status in STATUSES
+    for group in HAZARDS
+    for hazard in group
+    for level in LEVELS
+]
+PAIRS = list(itertools.product(KINDS, KINDS))
 
 
-@pytest.mark.parametrize(("low", "high"), list(itertools.combinations(ORDER, 2)))
-@pytest.mark.parametrize("high_first", [True, False])
-def test_the_higher_request_sounds(low: Request, high: Request, *, high_first: bool) -> None:
+def goes_before(one: Kind, other: Kind) -> bool:
+    """The order as the design states it, written down a second time."""
+
+    def place(kind: Kind) -> tuple[int, int, int]:
+        group = next(i for i, group in enumerate(HAZARDS) if kind[1] in group)
+        return STATUSES.index(kind[0]), group, LEVELS.index(kind[2])
+
+    return place(one) > place(other)
+
+
+def of(kind: Kind, alert: str, pattern: str, began_s: float) -> Request:
+    status, hazard, level = kind
+    return request(alert, pattern, began_s, status=status, hazard=hazard, level=level)
+
+
+def spans(subject: Arbiter) -> list[tuple[str, float, float]]:
+    """(alert, from, to) in seconds of every stretch that was served."""
+    actions = subject.actions()
+    served = []
+    for start, end in zip(actions[::2], actions[1::2], strict=True):
+        assert (start.action, end.action) == ("on", "off")
+        assert start.alert == end.alert
+        served.append((start.alert, start.time_ns / NS, end.time_ns / NS))
+    return served
+
+
+def two(older: Request, newer: Request) -> Arbiter:
+    """One is asked for at 0 s, the other at 5 s."""
     subject = arbiter()
-    for item in (high, low) if high_first else (low, high):
-        subject.request(item, NS)
-    assert subject.serving == high
+    subject.request(older, 0)
+    play(subject, 5)
+    subject.request(newer, 5 * NS)
+    return subject
+
+
+def test_of_every_pair_the_higher_sounds_and_of_two_alike_the_newer() -> None:
+    for old, new in PAIRS:
+        subject = two(of(old, "old", "long", 0), of(new, "new", "long", 5))
+        assert subject.serving is not None
+        assert (subject.serving.alert == "old") is goes_before(old, new), (old, new)
+
+
+def test_of_every_pair_the_lower_goes_on_where_it_would_be() -> None:
+    for old, new in PAIRS:
+        subject = two(of(old, "old", "long", 0), of(new, "new", "short", 5))
+        play(subject, 1000)
+        assert spans(subject) == (
+            [("old", 0, 180)]
+            if goes_before(old, new)
+            else [("old", 0, 5), ("new", 5, 20), ("old", 20, 180)]
+        ), (old, new)
+
+
+def test_of_every_pair_the_lower_waits_no_longer_than_its_own_deadline() -> None:
+    for old, new in PAIRS:
+        subject = two(of(old, "old", "short", 0), of(new, "new", "long", 5))
+        play(subject, 1000)
+        assert spans(subject) == (
+            [("old", 0, 15), ("new", 15, 185)]
+            if goes_before(old, new)
+            else [("old", 0, 5), ("new", 5, 185)]
+        ), (old, new)
+
+
+def test_of_every_pair_both_are_silenced_until_their_own_level_rises() -> None:
+    for old, new in PAIRS:
+        subject = two(of(old, "old", "long", 0), of(new, "new", "long", 5))
+        subject.silence(6 * NS, "by hand", {})
+        for kind, alert in ((old, "old"), (new, "new")):
+            subject.request(of(kind, alert, "long", 7), 7 * NS)
+        assert subject.serving is None, (old, new)
+        risen = [(k, a) for k, a in ((old, "old"), (new, "new")) if k[2] < Level.red]
+        for (status, hazard, level), alert in risen:
+            subject.request(of((status, hazard, Level(level + 1)), alert, "long", 8), 8 * NS)
+        assert (subject.serving is None) is (not risen), (old, new)
+
+
+def test_an_alert_whose_pattern_is_over_is_silenced_too() -> None:
+    subject = arbiter()
+    subject.request(request(pattern="short", level=Level.orange), 0)
+    play(subject, 100)
+    subject.silence(100 * NS, "by hand", {"a": Level.orange})
+    subject.request(request(pattern="short", began_s=200, level=Level.orange), 200 * NS)
+    assert subject.serving is None
+    subject.request(request(pattern="short", began_s=300, level=Level.red), 300 * NS)
+    assert subject.serving is not None
+
+
+# --- one after another --------------------------------------------------------------------------
 
 
 def test_what_was_pre_empted_resumes_where_it_would_have_been() -> None:
