@@ -533,7 +533,7 @@ def _try_run(
     if not as_json:
         output.say(f"{plan.hazard} {plan.version} ({plan.file})")
     for record in run.run(paths, series):
-        if record["type"] not in ("level", "alert", "siren"):
+        if record["type"] not in ("quality", "level", "alert", "siren"):
             continue
         if record["type"] == "alert":
             alerts += record["phase"] == "alert"
@@ -569,6 +569,8 @@ def _step(record: Mapping[str, Any]) -> str:
         why = f": {record['reason']}" if record["reason"] else ""
         what = f"{record['siren']} {record['action']} {record['pattern']}{why}"
         return f"{time}  siren  {what}"
+    if record["type"] == "quality":
+        return f"{time}  data   {record['channel']} {record['kind']}: {record['detail']}"
     if record["type"] == "level":
         window_h = record["window_h"] or 0
         window = f" in {window_h:g} h" if window_h >= 1 else f" in {window_h * 60:g} min"
