@@ -201,6 +201,11 @@ class BlockFilter:
     def state(self, state: Float) -> None:
         self._state = state
 
+    @property
+    def fresh(self) -> bool:
+        """Whether a row's next sample becomes its baseline."""
+        return self._any_fresh
+
     def restart(self, row: int) -> None:
         """Begin a row anew: its next sample becomes its baseline."""
         self._fresh[row] = self._any_fresh = True

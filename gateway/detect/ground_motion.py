@@ -51,6 +51,10 @@ GRID_NS = NS // 10
 
 LOWEST_RATE_HZ = 10.0
 
+_GATHER_NS = NS // 4
+"""Samples of small packets are gathered for so long while nothing shakes, and from grid time to
+grid time while something does: what they cost is the call, and they say nothing before."""
+
 _ROUNDING_NS = 1000
 """What rounding may shift a sample against a grid time by."""
 
@@ -523,6 +527,9 @@ class GroundMotionMeter:
         self._filter.process(np.zeros((rows, 1)))  # a baseline of 0: the intake takes it off
         self._history = _History(5, rows, round((_NOISE_S + _LOOK_BACK_S) * rate_hz))
         self._every_row = np.ones((rows, 0), dtype=bool)
+        self._gathered = np.empty((rows, math.ceil(_GATHER_NS * rate_hz / NS)))
+        self._columns = 0
+        self._start_ns = 0
         self._next_ns: int | None = None
         self._shaking: _Shaking | None = None
 
@@ -540,7 +547,37 @@ class GroundMotionMeter:
         n = samples.shape[1]
         if n == 0:
             return []
+        given: list[GroundMotion] = []
+        columns, room = self._columns, self._gathered.shape[1]
+        if columns and (columns + n > room or abs(start_ns - (self._next_ns or 0)) > _ROUNDING_NS):
+            given = self._take_gathered()
+            columns = 0
         self._follow(start_ns)
+        self._next_ns = start_ns + round(n * NS / self._rate_hz)
+        if n >= room:
+            return given + self._take(samples, start_ns)
+        if not columns:
+            self._start_ns = start_ns
+        self._gathered[:, columns : columns + n] = samples
+        self._columns = columns + n
+        if self._columns == room or self._reaches_grid():
+            given += self._take_gathered()
+        return given
+
+    def _reaches_grid(self) -> bool:
+        """Whether the last sample reaches the next grid time of what is under way."""
+        if self._shaking is None or self._next_ns is None:
+            return False
+        last_ns = self._next_ns - round(NS / self._rate_hz)
+        due_ns = self._shaking.onset_ns + (self._shaking.grid + 1) * GRID_NS
+        return last_ns + _ROUNDING_NS >= due_ns
+
+    def _take_gathered(self) -> list[GroundMotion]:
+        columns, self._columns = self._columns, 0
+        return self._take(self._gathered[:, :columns], self._start_ns) if columns else []
+
+    def _take(self, samples: Float, start_ns: int) -> list[GroundMotion]:
+        n = samples.shape[1]
         relative, live, begun = self._intake.take(samples)
         motion = self._filtered(relative, begun)
         if live is None:
@@ -550,7 +587,6 @@ class GroundMotionMeter:
         else:
             motion = motion * live
         self._history.append(motion, live)
-        self._next_ns = start_ns + round(n * NS / self._rate_hz)
         if self._shaking is None:
             return []
         given = self._shaking.advance(motion, live, start_ns)
@@ -595,6 +631,7 @@ class GroundMotionMeter:
         """
         if self._next_ns is None:
             return []
+        given = self._take_gathered()
         period_ns = NS / self._rate_hz
         ago = math.floor((self._next_ns - onset_ns) / period_ns + 1e-3)
         ago = min(max(ago, 0), round(_LOOK_BACK_S * self._rate_hz))
@@ -602,7 +639,7 @@ class GroundMotionMeter:
         noise = self._noise(ago)
         is_s = self._is_s(motion[LOCAL], noise)
         if self._shaking is not None and (self._shaking.sustained or is_s):
-            return []
+            return given
         shaking = _Shaking(
             station=self._station,
             onset_ns=onset_ns,
@@ -616,7 +653,8 @@ class GroundMotionMeter:
             first_ns=declared_ns,
         )
         self._shaking = shaking
-        return shaking.advance(motion, live, self._next_ns - round(motion.shape[2] * period_ns))
+        start_ns = self._next_ns - round(motion.shape[2] * period_ns)
+        return given + shaking.advance(motion, live, start_ns)
 
     def _is_s(self, local: Float, noise: _Noise) -> bool:
         """What has come since the onset rises out of the noise on the horizontals, as S does."""

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from gateway.events import NS, Quality
 BRIDGE_S = 0.1
 _IMPOSSIBLE = 1e15
 """No digitiser has 50 bits; beyond this an energy would soon overflow."""
+_COUNTS, _NUMBERS = np.dtype(np.int32), np.dtype(np.float64)
 _REPEAT_S = 60.0
 _JITTER_NS = 1_000
 
@@ -51,8 +53,7 @@ _NOTABLE = 0.1
 _RATIO_BINS: Float = 2.0 ** np.arange(-2.0, 6.0, 0.125)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Columns without a hole, the first of them at ``start_ns`` and ``first`` since the beginning.
 
     ``fresh`` and ``lost`` are the rows that begin and end before it.
@@ -99,9 +100,10 @@ class Intake:
     def take(self, samples: object, start_ns: object) -> tuple[list[Run], list[Quality]]:
         """The runs that ``samples`` completes, and what is to be said of them."""
         array = self._checked(samples)
-        if not isinstance(start_ns, int | np.integer):
-            return [], self._refuse(f"start time {start_ns!r}", self.time_ns(self._passed))
-        start_ns = int(start_ns)
+        if type(start_ns) is not int:
+            if not isinstance(start_ns, int | np.integer):
+                return [], self._refuse(f"start time {start_ns!r}", self.time_ns(self._passed))
+            start_ns = int(start_ns)
         if isinstance(array, str):
             return [], self._refuse(array, start_ns)
         self._refused = False
@@ -130,11 +132,9 @@ class Intake:
         if (
             self._whole
             and not self._pending.shape[1]
-            and (array.dtype == np.int32 or abs(float(array.sum())) < _IMPOSSIBLE)
+            and (array.dtype == _COUNTS or abs(float(array.sum())) < _IMPOSSIBLE)
         ):
-            run = Run(
-                self._passed, self.time_ns(self._passed), array.astype(np.float64, copy=False)
-            )
+            run = Run(self._passed, self.time_ns(self._passed), array.astype(_NUMBERS, copy=False))
             self._passed += array.shape[1]
             self._value = run.columns[:, -1]
             return [*runs, run], said
@@ -147,7 +147,7 @@ class Intake:
             array = np.asarray(samples)
         except (TypeError, ValueError) as error:
             return f"samples that are no array: {error}"
-        if array.dtype not in (np.int32, np.float64):
+        if array.dtype not in (_COUNTS, _NUMBERS):
             if array.dtype.kind not in "iuf":
                 return f"samples of type {array.dtype}"
             array = array.astype(np.float64)

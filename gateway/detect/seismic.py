@@ -52,6 +52,9 @@ _DEAD_S = 2.0
 _ESCALATION = 4.0
 """Growth of the ratio, 6 dB of amplitude, that has a rejected trigger looked at again."""
 
+_FEW_ROWS = 6
+"""With more rows a product of matrices is faster than plain arithmetic even for one sample."""
+
 _TOGETHER_S = 0.5
 """Horizontals within this time of one another see the same arrival."""
 
@@ -88,32 +91,56 @@ class _History:
     """The last seconds of every row: raw, and in both bands."""
 
     def __init__(self, rows: int, length: int) -> None:
-        self._length = length
+        self._rows, self._length = rows, length
         self._data = np.zeros((rows, 3, 4 * length + MAX_RUN))
         self._at = length
         self._end = 0
+        self._single: list[list[float]] = []
 
     def append(self, raw: Float, filtered: Float) -> None:
         """Raw samples (rows, n) and band-passed ones (rows, 2 · n)."""
-        rows, n = raw.shape
+        if self._single:
+            self._gather()
+        self._put(raw, filtered.reshape(self._rows, 2, -1))
+
+    def append_single(self, sample: list[float]) -> None:
+        """One sample: the raw values of all rows, then both bands of each row."""
+        self._single.append(sample)
+        if len(self._single) == MAX_RUN:
+            self._gather()
+
+    def _gather(self) -> None:
+        block = np.array(self._single).T
+        self._single.clear()
+        raw, filtered = block[: self._rows], block[self._rows :]
+        self._put(raw, filtered.reshape(self._rows, 2, -1))
+
+    def _put(self, raw: Float, filtered: Float) -> None:
+        n = raw.shape[1]
         if self._at + n > self._data.shape[2]:
             self._data[:, :, : self._length] = self._data[:, :, self._at - self._length : self._at]
             self._at = self._length
         end = self._at + n
         self._data[:, 0, self._at : end] = raw
-        self._data[:, 1:, self._at : end] = filtered.reshape(rows, 2, n)
+        self._data[:, 1:, self._at : end] = filtered
         self._at = end
         self._end += n
 
     def raw(self, first: int, end: int) -> Float:
         """Raw samples of every row in columns [first, end)."""
-        shift = self._at - self._end
-        return self._data[:, 0, first + shift : end + shift]
+        raw: Float = self._columns(first, end)[:, 0]
+        return raw
 
     def row(self, row: int, first: int, end: int) -> Float:
         """Raw samples and those of both bands in columns [first, end), (3, n)."""
+        every: Float = self._columns(first, end)[row]
+        return every
+
+    def _columns(self, first: int, end: int) -> Float:
+        if self._single:
+            self._gather()
         shift = self._at - self._end
-        return self._data[row, :, first + shift : end + shift]
+        return self._data[:, :, first + shift : end + shift]
 
 
 @dataclass(slots=True)
@@ -184,7 +211,9 @@ class SeismicDetector:
         self._on = np.empty((rows, 2, 1))
         self._on[:, _DETECTION] = self._settings.trigger_on
         self._on[:, _CANDIDATE] = self._settings.candidate_on
-        self._tracks: list[Track] = []
+        self._tracks: list[tuple[Track, Track]] = []
+        self._stepped = 0
+        self._few = rows <= _FEW_ROWS
         self._history = _History(
             rows, math.ceil((_BUFFER_S + self._settings.min_duration_s) * rate)
         )
@@ -235,9 +264,7 @@ class SeismicDetector:
             first = run.first + start
             raw = columns[:, start : start + min(MAX_RUN, self._second - first % self._second)]
             n = raw.shape[1]
-            filtered, excited = self._filtered(raw)
-            self._history.append(raw, filtered)
-            if self._busy or excited:
+            if self._excited(raw):
                 over = self._averages.sta > self._on * self._averages.lta
                 self._busy = False
                 for watch in self._watches:
@@ -248,41 +275,82 @@ class SeismicDetector:
             if (first + n) % self._second == 0:
                 self._each_second(first + n)
 
-    def _filtered(self, raw: Float) -> tuple[Float, bool]:
-        """Both bands of a run, (rows, 2 · n), and whether their averages show anything."""
-        if raw.size == 1 and self._averages.settled:
-            if not self._tracks:
-                self._tracks = self._single_tracks()
-            stepped = [track.step(float(raw[0, 0])) for track in self._tracks]
-            filtered = np.array([[value for value, _, _ in stepped]])
-            averages = [sta for _, sta, _ in stepped] + [lta for _, _, lta in stepped]
-            return filtered, self._averages.adopt(filtered, np.array([averages]))
+    def _excited(self, raw: Float) -> bool:
+        """Filter, average and keep a run; whether the watches have to look at it."""
+        if self._few and raw.shape[1] == 1 and not (self._averages.held or self._filter.fresh):
+            return self._step(raw)
         if self._tracks:
-            states = [value for track in self._tracks for value in track.state()[:4]]
-            self._filter.state = np.array([states])
-            self._tracks = []
+            self._leave_tracks()
         filtered = self._filter.run(raw)
-        return filtered, self._averages.process(filtered, raw.shape[1])
+        self._history.append(raw, filtered)
+        excited = self._averages.process(filtered, raw.shape[1])
+        return excited or self._busy
 
-    def _single_tracks(self) -> list[Track]:
-        """Tracks of the only row that go on from the filters and averages as they are."""
-        filters, averages = self._filter.state[0].tolist(), self._averages.last[0].tolist()
+    def _step(self, raw: Float) -> bool:
+        """The same for a single sample, in plain arithmetic."""
+        sample: list[float] = raw[:, 0].tolist()
+        rows = len(sample)
+        tracks = self._tracks or self._begin_tracks()
+        on, candidate_on = self._settings.trigger_on, self._settings.candidate_on
+        excited = self._busy
+        for row in range(rows):
+            one, other = tracks[row]
+            value = sample[row]
+            out, sta, lta = one.step(value)
+            upper, upper_sta, upper_lta = other.step(value)
+            sample += (out, upper)
+            if sta > on * lta or upper_sta > candidate_on * upper_lta:
+                excited = True
+        self._stepped += 1
+        self._history.append_single(sample)
+        if excited:
+            self._adopt()
+        return excited
+
+    def _adopt(self) -> None:
+        """Tell the averages where the tracks are."""
+        averages = []
+        for one, other in self._tracks:
+            *_, sta, lta = one.state()
+            *_, upper_sta, upper_lta = other.state()
+            averages.append((sta, upper_sta, lta, upper_lta))
+        self._averages.adopt(np.array(averages), self._stepped)
+        self._stepped = 0
+
+    def _leave_tracks(self) -> None:
+        """Go on from the tracks by products of matrices."""
+        self._adopt()
+        self._filter.state = np.array(
+            [one.state()[:4] + other.state()[:4] for one, other in self._tracks]
+        )
+        self._tracks = []
+
+    def _begin_tracks(self) -> list[tuple[Track, Track]]:
+        """Tracks of every row that go on from the filters and averages as they are."""
         windows = (Windows(self._settings.sta_s, self._settings.lta_s), _CANDIDATE_WINDOWS)
-        return [
-            follow(
-                sections,
+        bands = _bands(self._settings, self._rate)
+
+        def track(row: int, band: int) -> Track:
+            return follow(
+                bands[band],
                 windows[band],
                 self._rate,
-                float(self._filter.baseline[0]),
-                *filters[4 * band : 4 * band + 4],
-                averages[band],
-                averages[2 + band],
+                float(self._filter.baseline[row]),
+                *self._filter.state[row, 4 * band : 4 * band + 4].tolist(),
+                *self._averages.last[row, band::2].tolist(),
+                count=int(self._averages.counts[row, band]),
             )
-            for band, sections in enumerate(_bands(self._settings, self._rate))
+
+        self._tracks = [
+            (track(row, _DETECTION), track(row, _CANDIDATE)) for row in range(len(self._channels))
         ]
+        self._stepped = 0
+        return self._tracks
 
     def _begin(self, row: int, index: int) -> None:
         """A row begins, or begins anew, at column ``index``."""
+        if self._tracks:
+            self._leave_tracks()
         self._filter.restart(row)
         self._averages.restart(row)
         watch = self._watches[row]
@@ -315,6 +383,8 @@ class SeismicDetector:
             self._find(end - 1, row, quality)
             if live[row] and mute[row] and not self._health.mute(row):
                 self._begin(row, end)
+        if self._stepped:
+            self._adopt()
         sta = self._averages.sta[:, _DETECTION, -1]
         lta = self._averages.lta[:, _DETECTION, -1]
         quiet = np.array(
@@ -524,8 +594,10 @@ class SeismicDetector:
         meter = sensor.meter
         if meter is None:
             return []
-        columns = run.columns[sensor.meter_rows]
-        columns[[not live[row] for row in sensor.meter_rows]] = np.nan
+        columns = run.columns
+        if len(sensor.meter_rows) < len(columns) or not all(live):
+            columns = columns[sensor.meter_rows]
+            columns[[not live[row] for row in sensor.meter_rows]] = np.nan
         out: list[Decision] = []
         at = 0
         for of, index, decision in begun:

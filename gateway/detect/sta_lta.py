@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.detect.filters import Float, Section
 
 SETTLE_S = 1.0
 _CACHED_LENGTHS = 8
+_SETTLED = 1 << 62
+"""Samples that no LTA is still young after."""
 _NEVER = 1e100
 _ZERO = np.zeros(())
 """An array, because numpy takes a microsecond to make one of a number."""
@@ -46,20 +49,27 @@ class Track:
 
 
 def follow(
-    sections: Sequence[Section], windows: Windows, rate_hz: float, baseline: float, *state: float
+    sections: Sequence[Section],
+    windows: Windows,
+    rate_hz: float,
+    baseline: float,
+    *state: float,
+    count: int = _SETTLED,
 ) -> Track:
     """A track that goes on from ``state``, with every number in a variable of its own.
 
-    A product of matrices costs numpy five microseconds however small it is. This costs one, so a
-    digitiser that sends sample by sample is followed so; from a few samples a packet on, or with
-    a second channel, the product wins.
+    A product of matrices costs numpy five microseconds however small it is, and the memory of all
+    its machinery. This costs one microsecond, so a digitiser that sends sample by sample is
+    followed so; from a few samples a packet on, or with many channels, the product wins.
+    ``count`` says how many samples a young LTA has seen.
     """
     (b0, b1, b2, a1, a2), (c0, c1, c2, d1, d2) = sections
     p, q, r, t, sta, lta = state
     short, long = 1.0 / max(1.0, windows.sta_s * rate_hz), 1.0 / max(1.0, windows.lta_s * rate_hz)
+    weight, young = long, count * long < 1.0
 
     def step(sample: float) -> tuple[float, float, float]:
-        nonlocal p, q, r, t, sta, lta
+        nonlocal p, q, r, t, sta, lta, count, weight, young
         value = sample - baseline
         middle = b0 * value + p
         p = b1 * value - a1 * middle + q
@@ -69,7 +79,11 @@ def follow(
         t = c2 * middle - d2 * out
         energy = out * out
         sta += (energy - sta) * short
-        lta += (energy - lta) * long
+        if young:
+            count += 1
+            weight = max(long, 1.0 / count) if count > 0 else 0.0
+            young = count * long < 1.0
+        lta += (energy - lta) * weight
         return out, sta, lta
 
     return Track(step, lambda: (p, q, r, t, sta, lta))
@@ -97,7 +111,7 @@ class StaLta:
         self._shape = shape = (rows, len(bands))
         self._count = np.full(shape, -self._settle, dtype=np.int64)
         self._held = np.zeros(shape, dtype=bool)
-        self._plain = self._counted = False
+        self._plain = self._counted = self._any_held = False
         self._last = np.zeros((rows, 2 * len(bands)))
         self._energy = self._averages = np.zeros((rows, 0))
         self._n = 0
@@ -148,6 +162,7 @@ class StaLta:
         self._last[row] = 0.0
         self._count[row] = -self._settle
         self._held[row] = self._plain = False
+        self._any_held = bool(self._held.any())
 
     def process(self, filtered: Float, n: int) -> bool:
         """Take a run of ``n`` samples of (rows, bands · n), one band after another.
@@ -167,22 +182,29 @@ class StaLta:
         return self._counted or bool(np.count_nonzero(out[:, 2 * width :] > _ZERO))
 
     @property
-    def settled(self) -> bool:
-        """No track is young or held: all follow the plain recursion."""
-        return self._plain
+    def held(self) -> bool:
+        """Whether any track's LTA is held."""
+        return self._any_held
 
     @property
     def last(self) -> Float:
         """Last averages of each row, (rows, 2 · bands): the short ones first."""
         return self._last
 
-    def adopt(self, filtered: Float, averages: Float) -> bool:
-        """Take one sample's band-passed values (rows, bands) and averages from elsewhere."""
-        self._energy, self._averages, self._n = filtered * filtered, averages, 1
-        self._last = averages
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Samples that each track's LTA has seen, (rows, bands); of no meaning once it is old."""
+        return self._count
+
+    def adopt(self, averages: Float, samples: int) -> None:
+        """Take the averages (rows, 2 · bands) after ``samples`` samples followed elsewhere.
+
+        They stand as a run of one sample.
+        """
+        self._averages = self._last = averages
+        self._energy, self._n = np.zeros(self._shape), 1
+        self._count += samples
         self._counted = False
-        bands = self._shape[1]
-        return bool((averages[:, :bands] > self._on * averages[:, bands:]).any())
 
     def hold(self, row: int, band: int, column: int) -> None:
         """Freeze a track's LTA at ``column`` of the last run until it is released."""
@@ -190,12 +212,13 @@ class StaLta:
         lta[column + 1 :] = lta[column]
         if self._counted:
             self._count[row, band] -= self._n - 1 - column
-        self._held[row, band] = True
+        self._held[row, band] = self._any_held = True
         self._plain = False
 
     def release(self, row: int, band: int, column: int) -> None:
         """Let a held LTA follow again after ``column`` of the last run."""
         self._held[row, band] = False
+        self._any_held = bool(self._held.any())
         self._follow(row, band, column + 1, float(self.lta[row, band, column]))
         self._count[row, band] += self._n - 1 - column
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from obspy.signal.trigger import recursive_sta_lta
 
 from gateway.detect.filters import MAX_RUN
-from gateway.detect.sta_lta import SETTLE_S, StaLta, Windows
+from gateway.detect.sta_lta import SETTLE_S, StaLta, Windows, follow
 
 RATE = 20.0
 WINDOWS = (Windows(0.5, 10.0), Windows(0.3, 5.0))
@@ -77,6 +77,14 @@ def test_a_young_lta_is_the_mean_of_all_since_the_filter_has_settled() -> None:
     _, lta = averages(samples, [])
     for n in (SETTLE + 1, SETTLE + 50, SETTLE + 200):
         assert lta[0, 0, n - 1] == pytest.approx(np.mean(samples[0, 0, SETTLE:n] ** 2))
+
+
+def test_a_track_followed_sample_by_sample_is_young_alike() -> None:
+    trace = filtered(8, rows=1)[0, 0]
+    passing = (1.0, 0.0, 0.0, 0.0, 0.0)
+    track = follow((passing, passing), WINDOWS[0], RATE, 0.0, *[0.0] * 6, count=-SETTLE)
+    found = np.array([track.step(value)[1:] for value in trace.tolist()])
+    assert pytest.approx(np.array(by_hand(trace, WINDOWS[0])), rel=1e-12) == found.T
 
 
 @pytest.mark.parametrize("cuts", [[], [130], [131], list(range(1, 599))])
