@@ -16,6 +16,9 @@ from gateway.core.compiled import Channel, Port, Sensor, Siren
 from gateway.detect.settings import Sensitivity
 from gateway.events import MICRO
 
+MISSED = 2.5
+"""So many times a gauge's own spacing it may say nothing before it is lost."""
+
 _MEASURES = {"m/s": "velocity", "m/s**2": "acceleration"}
 
 
@@ -190,7 +193,9 @@ class Devices:
             options=options,
             channels=channels,
             rate_hz=rate_hz,
-            silent_after_s=profile.limits.silent_after_s,
+            silent_after_s=max(
+                profile.limits.silent_after_s, MISSED * float(getattr(driver, "spacing_s", 0.0))
+            ),
             counter_wrap_micro=next(
                 (round(c.wrap_mm * MICRO) for c in profile.channel if c.wrap_mm is not None), None
             ),

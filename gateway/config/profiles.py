@@ -86,7 +86,10 @@ class Limits(Table):
     """What is not normal for the device."""
 
     silent_after_s: float = Field(
-        default=5.0, gt=0, le=86_400, description="Without data this long the sensor is lost"
+        default=5.0,
+        gt=0,
+        le=86_400,
+        description="Without data this long the sensor is lost; at least 2.5 times its own spacing",
     )
 
 

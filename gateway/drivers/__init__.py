@@ -39,7 +39,7 @@ class Driver(Protocol):
     A class is made with ``(options=None, sensor="")``; ``options`` is the ``[driver]`` table of a
     profile, every key of which has a default. ``__init__`` raises ValueError naming the key, what
     was seen and what is allowed. A seismic driver also has ``rate_hz`` and ``channels``, as its
-    options make them.
+    options make them; a scalar one may have ``spacing_s``, the seconds from reading to reading.
     """
 
     kind: ClassVar[str]

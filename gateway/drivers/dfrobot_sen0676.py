@@ -76,6 +76,7 @@ class DfrobotSen0676(ModbusUnit):
         self.options = read_options(Options, options)
         unit = self.options.unit
         super().__init__(sensor, unit, Request(unit.address, Function.read_holding, DISTANCE, 1))
+        self.spacing_s = max(self.options.interval_s, unit.poll_s)
         self._surface = WaterSurface(self.options, sensor)
 
     def restart(self, t: int) -> None:

@@ -102,6 +102,7 @@ class HydreonRg15:
     def __init__(self, options: Mapping[str, Any] | None = None, sensor: str = "") -> None:
         self.sensor = sensor
         self.options = read_options(Options, options)
+        self.spacing_s = self.options.poll_s
         self._poll_ns = round(self.options.poll_s * NS)
         self._line = b""
         self._stray = 0

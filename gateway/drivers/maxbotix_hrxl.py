@@ -53,6 +53,7 @@ class MaxbotixHrxl(StreamingGauge):
     def __init__(self, options: Mapping[str, Any] | None = None, sensor: str = "") -> None:
         super().__init__(sensor)
         self.options = read_options(Options, options)
+        self.spacing_s = self.options.interval_s
         self._surface = WaterSurface(self.options, sensor)
 
     def opened(self, t: int) -> None:

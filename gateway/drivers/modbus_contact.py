@@ -65,6 +65,7 @@ class ModbusContact(ModbusUnit):
         self.options = read_options(Options, options)
         address, number = self.options.address, self.options.input - 1
         super().__init__(sensor, self.options, Request(address, Function.read_inputs, number, 1))
+        self.spacing_s = max(self.options.repeat_s, self.options.poll_s)
         self._debounce_ns = round(self.options.debounce_s * NS)
         self._repeat_ns = round(self.options.repeat_s * NS)
         self._given: bool | None = None

@@ -61,6 +61,7 @@ class ModbusRain(ModbusUnit):
         self.options = read_options(Options, options)
         asked = self.options
         function = FUNCTIONS[asked.registers]
+        self.spacing_s = asked.poll_s
         request = Request(asked.address, function, asked.register, asked.words)
         super().__init__(sensor, asked, request)
 

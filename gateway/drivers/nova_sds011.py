@@ -76,6 +76,7 @@ class NovaSds011(StreamingGauge):
     def __init__(self, options: Mapping[str, Any] | None = None, sensor: str = "") -> None:
         super().__init__(sensor)
         self.options = read_options(Options, options)
+        self.spacing_s = max(self.options.interval_s, 60.0 * self.options.period_min)
         self._interval = Interval(self.options.interval_s, mean)
         self._unproven: dict[int, int] = {}
         self._sent = 0

@@ -72,6 +72,7 @@ class PlantowerPms5003(StreamingGauge):
     def __init__(self, options: Mapping[str, Any] | None = None, sensor: str = "") -> None:
         super().__init__(sensor)
         self.options = read_options(Options, options)
+        self.spacing_s = self.options.interval_s
         self._interval = Interval(self.options.interval_s, mean)
         self._heard: int | None = None
         self._warm = 0
