@@ -175,6 +175,7 @@ def check(
     Exits 1 if there is an error; warnings alone exit 0.
     """
     faults, looked_at = _check_all(files, config)
+    faults.sort(key=lambda fault: (fault.file, fault.line or 0))
     errors = sum(fault.severity == "error" for fault in faults)
     for fault in faults:
         if as_json:
@@ -191,23 +192,25 @@ def _check_all(files: list[Path] | None, config: Path) -> "tuple[list[Fault], st
     if not files:
         here = _here(config)
         return here.faults, f"{len(here.plans)} plans in force"
-    sirens = _here(config).sirens if config.is_file() else None
-    faults = []
+    here = _here(config) if config.is_file() else Here({}, {})
+    faults: list[Fault] = []
     count = 0
     for path in files:
         paths = sorted(path.glob("*.toml")) if path.is_dir() else [path]
         if not paths:
             output.fail(f"{path}: no .toml file in it", output.WRONG_USE)
         count += len(paths)
-        faults += [fault for each in paths for fault in _check_file(each, sirens)]
+        faults += [fault for each in paths for fault in _check_file(each, here)]
         if path.is_dir():
             faults += _twice(paths)
     return faults, f"{count} files"
 
 
-def _check_file(path: Path, sirens: "Mapping[str, Limits] | None") -> "Iterator[Fault]":
-    from gateway.config.plans import PATTERNS, Found, check_plans, faulty, read_plans
+def _check_file(path: Path, here: Here) -> "Iterator[Fault]":
+    from gateway.config import shipped
+    from gateway.config.plans import PATTERNS, Found, check_plans, check_reach, faulty, read_plans
     from gateway.plan.files import Limits, PlanError, read_patterns, read_plan
+    from gateway.plan.rules import Plan
 
     source, faults = _source(path)
     if source is None:
@@ -220,13 +223,17 @@ def _check_file(path: Path, sirens: "Mapping[str, Limits] | None") -> "Iterator[
         plan = read_plan(source.data, str(path))
     except PlanError as error:
         yield from (faulty(source, key, text) for key, text in error.faults)
-        return
+        if not isinstance(error.rest, Plan):
+            return
+        plan = error.rest
     # Patterns are the shipped ones and those beside the file, as where it will be in force.
     patterns = _patterns_beside(path, read_plans())
+    sirens = here.sirens
     if sirens is None:
         sirens = {name: Limits() for rule in plan.levels for name in rule.sirens}
     found = Found({plan.hazard: plan}, patterns, sources={plan.hazard: source})
     yield from check_plans(found, sirens, datetime.now(UTC).date())
+    yield from check_reach(found, here.compiled.scales if here.compiled else shipped.scales())
 
 
 def _source(path: Path) -> "tuple[Source | None, Sequence[Fault]]":
@@ -250,8 +257,8 @@ def _patterns_beside(path: Path, shipped: "Found") -> "dict[str, Pattern]":
         return shipped.patterns
     try:
         own = read_patterns(source.data, str(beside))
-    except PlanError:  # told when that file itself is checked
-        return shipped.patterns
+    except PlanError as error:  # told when that file itself is checked
+        own = error.rest if isinstance(error.rest, tuple) else ()
     return shipped.patterns | {pattern.name: pattern for pattern in own}
 
 

@@ -17,7 +17,7 @@ from gateway.config.environment import overrides
 from gateway.config.faults import ConfigError, Fault, parse_key
 from gateway.config.findings import Findings
 from gateway.config.models import Configuration
-from gateway.config.plans import check_plans, read_plans, read_scales
+from gateway.config.plans import check_plans, check_reach, read_plans, read_scales
 from gateway.config.source import read
 from gateway.config.validate import elements, sound, validate
 from gateway.core.compiled import Compiled, Sensor, Site, Station
@@ -99,6 +99,7 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
     if len(sirens) == len(source.data.get("siren", [])):
         findings.add(check_plans(found, sounding, today or datetime.now(UTC).date()))
     scales = _scales(findings, table(models.Scales, "scales"))
+    findings.add(check_reach(found, scales))
 
     faults = sorted(findings.faults, key=lambda f: (f.file != str(path), f.file, f.line or 0))
     if whole is None or any(fault.severity == "error" for fault in faults):

@@ -1,6 +1,6 @@
 """Plans, patterns and scales that hold at a station: the shipped ones and its own."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,7 @@ from gateway.config.source import Source, read
 from gateway.detect import scale_files as scales
 from gateway.detect.scale import Scale
 from gateway.detect.scale_files import ScaleError, read_scale
-from gateway.events import Hazard
+from gateway.events import Hazard, Level
 from gateway.plan import files
 from gateway.plan.files import Limits, PlanError, check_plan, read_patterns, read_plan
 from gateway.plan.rules import Pattern, Plan
@@ -37,7 +37,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _made(path: Path, make: Callable[[Mapping[str, Any], str], Any], faults: list[Fault]) -> Any:
-    """What ``make`` makes of a file, and its source; None twice where it is wrong."""
+    """What ``make`` makes of a file, and its source.
+
+    Of a wrong one what could be read nonetheless, good only to find further faults; else None.
+    """
     try:
         source = read(path)
     except ConfigError as error:
@@ -47,7 +50,7 @@ def _made(path: Path, make: Callable[[Mapping[str, Any], str], Any], faults: lis
         return make(source.data, str(path)), source
     except (PlanError, ScaleError) as error:
         faults += [faulty(source, key, text) for key, text in error.faults]
-        return None, None
+        return getattr(error, "rest", None), source
 
 
 def faulty(source: Source, key: str, text: str, *, warning: bool = False) -> Fault:
@@ -88,6 +91,24 @@ def check_plans(found: Found, sirens: Mapping[str, Limits], today: date) -> Iter
         if plan.next_revision and date.fromisoformat(plan.next_revision) < today:
             text = f"{plan.next_revision} is past; expected a revised plan with a later date"
             yield faulty(source, "plan.next_revision", text, warning=True)
+
+
+def check_reach(found: Found, scales: Iterable[Scale]) -> Iterator[Fault]:
+    """Levels that a plan awaits of its hazard's scales and that none of those in force reaches."""
+    highest: dict[Hazard, Level] = {}
+    for scale in scales:
+        top = max((step.level for step in scale.steps), default=Level.none)
+        highest[scale.hazard] = max(highest.get(scale.hazard, Level.none), top)
+    for hazard, plan in found.plans.items():
+        for rule in plan.levels:
+            for index, clause in enumerate(rule.when):
+                wanted = [c.value for c in clause.conditions if c.quantity == "scale"]
+                top = highest.get(hazard, Level.none)
+                if wanted and max(wanted) > top:
+                    text = f"'{clause}' never holds: the scales in force for {hazard} reach "
+                    text += f"{top.name}; expected a scale that goes further, or another condition"
+                    key = f"level.{rule.level.name}.when[{index}]"
+                    yield faulty(found.sources[hazard], key, text, warning=True)
 
 
 def read_scales(

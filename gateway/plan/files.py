@@ -67,11 +67,21 @@ PREDICTED_RED = Clause((Condition("pd_cm", ">=", 0.5), Condition("tau_c_s", ">="
 
 
 class PlanError(ValueError):
-    """A plan or pattern file is wrong. ``faults`` holds (key, what is wrong and what is right)."""
+    """A plan or pattern file is wrong. ``faults`` holds (key, what is wrong and what is right).
 
-    def __init__(self, where: str, faults: list[tuple[str, str]]) -> None:
+    ``rest`` is what could be read of it nonetheless, good only to be checked further, so that no
+    fault hides another.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        faults: list[tuple[str, str]],
+        rest: "Plan | tuple[Pattern, ...] | None" = None,
+    ) -> None:
         self.where = where
         self.faults = faults
+        self.rest = rest
         super().__init__("; ".join(f"{where}: {key}: {text}" for key, text in faults))
 
 
@@ -189,7 +199,7 @@ class _Table:
     def number(self, key: str, default: float, low: float, high: float, unit: str) -> float:
         value = self.take(key, (int, float), default, f"a number of {unit}")
         if not low <= value <= high:
-            self.fault(key, f"is {value!r}; expected {low:g} to {high:g} {unit}")
+            self.fault(key, f"is {value!r}; expected {low:.10g} to {high:.10g} {unit}")
             return default
         return float(value)
 
@@ -330,10 +340,10 @@ def _read_head(head: _Table) -> dict[str, Any]:
     """The table ``[plan]``, as arguments of the plan."""
     hazard = head.take("hazard", str, ..., f"one of {', '.join(Hazard)}")
     if hazard is not None and hazard not in list(Hazard):
-        near = difflib.get_close_matches(hazard, list(Hazard), 1)
+        near = difflib.get_close_matches(hazard, map(str, Hazard), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         head.fault("hazard", f"is {hazard!r}{hint}; expected one of {', '.join(Hazard)}")
-        hazard = None
+        hazard = near[0] if near else None
     version = head.take("version", str, ..., 'a version such as "1.0.0"')
     author = head.take("author", str, ..., "who answers for the plan")
     revision = head.take("next_revision", date, ..., "a date such as 2027-11-01")
@@ -414,9 +424,11 @@ def read_plan(data: Mapping[str, Any], where: str = "plan") -> Plan:
         return _Table(root.take(key, Mapping, {}, what), key, faults)
 
     head = _read_head(table("plan", "a table [plan]"))
-    known = QUANTITIES[head["hazard"] or Hazard.earthquake]
-    levels = []
     level_tables = root.take("level", Mapping, ..., "tables [level.blue] … [level.red]")
+    if head["hazard"] is None:  # nothing further can be judged
+        raise PlanError(where, faults)
+    known = QUANTITIES[head["hazard"]]
+    levels = []
     for name, level in (level_tables or {}).items():
         if name not in Level.__members__ or name == "none":
             faults.append((f"level.{name}", "unknown level; expected blue, yellow, orange or red"))
@@ -429,9 +441,10 @@ def read_plan(data: Mapping[str, Any], where: str = "plan") -> Plan:
     end = _read_end(table("end", "a table [end]"), PLACEHOLDERS | set(known))
     quiet = _read_quiet(table("quiet", "a table [quiet]"))
     root.done("plan, level, end, quiet")
+    plan = Plan(levels=tuple(levels), file=where, **head, **end, **quiet)
     if faults:
-        raise PlanError(where, faults)
-    return Plan(levels=tuple(levels), file=where, **head, **end, **quiet)
+        raise PlanError(where, faults, plan)
+    return plan
 
 
 def read_patterns(data: Mapping[str, Any], where: str = "patterns") -> tuple[Pattern, ...]:
@@ -461,7 +474,7 @@ def read_patterns(data: Mapping[str, Any], where: str = "patterns") -> tuple[Pat
         patterns.append(Pattern(name, steps, repeat, civil, source))
     root.done("pattern")
     if faults:
-        raise PlanError(where, faults)
+        raise PlanError(where, faults, tuple(patterns))
     return tuple(patterns)
 
 
@@ -483,12 +496,15 @@ def check_plan(
         if not rule.pattern:
             continue
         key = f"level.{rule.level.name}"
+        there = ", ".join(sirens) or "none"
+        missing = [siren for siren in rule.sirens if siren not in sirens]
+        faults += [(f"{key}.sirens", f"no siren {x!r}; there are {there}") for x in missing]
         pattern = known.get(rule.pattern)
         if pattern is None:
             near = difflib.get_close_matches(rule.pattern, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            there = ", ".join(known)
-            faults.append((f"{key}.siren", f"no pattern {rule.pattern!r}{hint}; there are {there}"))
+            names = ", ".join(known)
+            faults.append((f"{key}.siren", f"no pattern {rule.pattern!r}{hint}; there are {names}"))
             continue
         if pattern.civil_defence and not plan.civil_defence_reference:
             needs = "civil_defence_authorised = true and civil_defence_reference in [plan]"
@@ -499,10 +515,7 @@ def check_plan(
             text = f"{rule.pattern!r} lasts {pattern.length_s:g} s and would begin again before "
             faults.append((f"{key}.escalate", f"{text}it is over; expected a longer time"))
         for siren in rule.sirens or sirens:
-            if siren not in sirens:
-                there = ", ".join(sirens) or "none"
-                faults.append((f"{key}.sirens", f"no siren {siren!r}; there are {there}"))
-            else:
+            if siren in sirens:
                 faults += _too_long(rule, pattern, siren, sirens[siren])
     return faults
 
@@ -516,6 +529,7 @@ def _too_long(
         lasts = f"{rule.pattern!r} lasts {pattern.length_s:g} s"
         text = f"{lasts}, siren {siren!r} may sound {limits.max_on_s:g} s at most (its max_on_s)"
         yield f"{key}.siren", f"{text}; expected a shorter pattern, or a longer limit"
+        return
     often = rule.escalation
     within = 0 if often is None else min(often.times, int(3600 // often.every_s))
     sound_s = pattern.sound_s * (1 + within)

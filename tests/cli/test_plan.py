@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.config.plans import SHIPPED
+from gateway.core.__main__ import load_compiled
+from gateway.events import Hazard
 from tests.cli.running_core import CONFIGURATION, gateway
 
 EARTHQUAKE = SHIPPED / "plans" / "earthquake.toml"
@@ -85,6 +87,140 @@ def test_each_fault_has_its_file_line_and_what_would_be_right(
     assert fault.startswith(f"{path}:{line_of(path, at)}: ")
     assert said in fault
     assert done.exit_code == (0 if ": warning: " in fault else 1)
+
+
+WIND = SHIPPED / "plans" / "typhoon.toml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        # conditions
+        ('["scale >= red"]', '["gust_kmh >= 100"]', "level.red.when[0]", "did you mean gust_mps"),
+        (
+            '["scale >= red"]',
+            '["gust_mps >= 90 km/h"]',
+            "level.red.when[0]",
+            "write the number alone",
+        ),
+        (
+            '["scale >= red"]',
+            '["gust_mps >= 90km/h"]',
+            "level.red.when[0]",
+            "write the number alone",
+        ),
+        ('["scale >= red"]', '["gust_mps >= 200"]', "level.red.when[0]", "goes from 0 to 120"),
+        (
+            '["scale >= red"]',
+            '["wind_mps >= 0"]',
+            "level.red.when[0]",
+            "holds whatever is measured",
+        ),
+        (
+            '["scale >= red"]',
+            '["gust_mps >= 30 and gust_mps < 20"]',
+            "level.red.when[0]",
+            "gust_mps >= 30 and gust_mps < 20 can't both hold",
+        ),
+        ('["scale >= red"]', '["scale >= blue"]', "level.red.when[0]", "of level blue does, so"),
+        # sirens
+        ('siren = "disaster"', 'siren = "disastr"', "level.red.siren", "did you mean 'disaster'?"),
+        ('siren = "disaster"', 'siren = "hours"', "level.red.siren", "'hours' lasts 600 s, siren"),
+        (
+            'siren = "disaster"',
+            'siren = "disaster"\nsirens = ["roof"]',
+            "level.red.sirens",
+            "no siren 'roof'; there are main",
+        ),
+        (
+            'siren = "disaster"',
+            'siren = "air-raid-attack"',
+            "level.red.siren",
+            "needs civil_defence_authorised = true and civil_defence_reference in [plan]",
+        ),
+        ("times = 2", "times = 20, every_s2 = 1", "level.red.escalate.every_s2", "unknown key"),
+        ("after_s = 1800", "after_s = 60", "level.red.escalate", "would begin again before it is"),
+        (
+            "every_s = 1800, times = 2",
+            "every_s = 150, times = 30",
+            "level.red.escalate",
+            "1500 s in an",
+        ),
+        # texts and the rest
+        (
+            "达到大风红色标准。",
+            "发布大风红色预警信号。",
+            "level.red.text.zh",
+            "are the authorities' alone",
+        ),
+        (
+            "{gust_force}级），]达到大风红",
+            "{gust_forc}级），]达到大风红",
+            "level.red.text.zh",
+            "{gust_force}?",
+        ),
+        ('"OET:v1.2=OET-218"', '"OET-218"', "plan.cap_event", "expected LIST=CODE"),
+        ('"typhoon"', '"typhon"', "plan.hazard", "did you mean 'typhoon'?"),
+        ("longest_s = 604800", "longest_s = 1", "end.longest_s", "expected 60 to 2592000 seconds"),
+        ('below = "orange"', "", "quiet.below", "expected the lowest level that sounds"),
+    ],
+)
+def test_what_can_be_wrong_is_told_at_its_key_and_line(
+    tmp_path: Path, old: str, new: str, key: str, said: str
+) -> None:
+    (tmp_path / "gateway.toml").write_text(CONFIGURATION)
+    (tmp_path / "patterns.toml").write_text("[pattern.hours]\nsteps = [600]\n")
+    path = tmp_path / "wind.toml"
+    text = WIND.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    done = plan(tmp_path, "check", path)
+    assert done.exit_code == 1, done.output
+    (fault,) = [x for x in done.stdout.splitlines() if f": {key}: " in x and said in x]
+    file, line, _ = fault.split(":", 2)
+    assert file == str(path)
+    assert 1 <= int(line) <= len(text.splitlines())
+
+
+def test_no_fault_hides_another(tmp_path: Path) -> None:
+    text = WIND.read_text().replace('version = "1.0.0"', "version = 1", 1)
+    path = tmp_path / "wind.toml"
+    path.write_text(text.replace('"disaster"', '"disastr"').replace("hold_s = 0", "hold_s = -1"))
+    done = plan(tmp_path, "check", path)
+    keys = [line.split(": ")[1] for line in done.stdout.splitlines()[:-1]]
+    assert keys == ["plan.version", "level.red.siren", "end.hold_s"]
+
+
+def test_a_level_that_no_scale_reaches_is_a_warning(tmp_path: Path) -> None:
+    text = (SHIPPED / "plans" / "air_pollution.toml").read_text()
+    path = tmp_path / "air.toml"
+    path.write_text(text.replace("[level.orange]", "[level.red]").replace("= orange", "= red"))
+    done = plan(tmp_path, "check", path)
+    assert done.exit_code == 0
+    assert "warning: level.red.when[0]: 'scale >= red' never holds" in done.stdout
+
+
+def test_a_wrong_plan_leaves_the_core_with_the_last_good_one(tmp_path: Path) -> None:
+    config, state = tmp_path / "gateway.toml", tmp_path / "state"
+    config.write_text(CONFIGURATION)
+    places = ["--config", str(config), "--state", str(state)]
+    own = changed(tmp_path / "plans" / "quake.toml", 'version = "1.0.0"', 'version = "1.1.0"')
+    assert gateway("apply", *places).exit_code == 0
+
+    def in_force() -> str:
+        compiled, _ = load_compiled(state)
+        return next(p.version for p in compiled.plans if p.hazard is Hazard.earthquake)
+
+    assert in_force() == "1.1.0"
+    changed(own, '"intensity >= 3"', '"intensity >= III"')
+    refused = gateway("apply", *places)
+    assert refused.exit_code == 1
+    assert f"{own}:{line_of(own, 'III')}: level.blue.when[0]: 'III' in" in refused.output
+    assert in_force() == "1.1.0"
+    changed(own, 'version = "1.0.0"', 'version = "1.2.0"')
+    assert gateway("apply", *places).exit_code == 0
+    (state / "compiled" / "current.json").write_text("{")
+    assert in_force() == "1.1.0", "the one before is kept for when the current one can't be read"
 
 
 def test_sound_plans_check_out(tmp_path: Path) -> None:
