@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench campaign detect-report clean
+.PHONY: help setup demo test check format bench campaign detect-report rain-check clean
 
 help:
 	@echo "make demo    a recorded earthquake and rainstorm through the whole gateway, in two minutes"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench   speed and memory, as ratios"
 	@echo "make campaign    1,000 random faults in the middle of alerts, a quarter of an hour"
 	@echo "make detect-report    detection on the recordings, written to docs/detection.md"
+	@echo "make rain-check       level times of every rain series against exact arithmetic"
 	@echo "make clean   remove what make has made"
 
 setup: $(VENV)/.ready
@@ -46,6 +47,9 @@ campaign: setup
 
 detect-report: setup
 	PYTHONPATH=. $(BIN)/python tools/detect_report.py
+
+rain-check: setup
+	$(BIN)/python tools/rain_check.py tests/data/rain $(wildcard $(GATEWAY_CORPUS)/rain)
 
 clean:
 	rm -rf $(VENV) .campaign .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

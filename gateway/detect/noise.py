@@ -39,7 +39,10 @@ CYCLES = 5
 BRIDGED = 0.5
 """A packet that begins within so much of a sample of its due time continues the segment."""
 
-NLNM = (
+Rows = Sequence[tuple[float, float, float]]
+"""T, A and B of a model."""
+
+NLNM: Rows = (
     (0.10, -162.36, 5.64),
     (0.17, -166.70, 0.00),
     (0.40, -170.00, -8.30),
@@ -57,7 +60,7 @@ NLNM = (
     (45.00, -187.50, 0.00),
     (70.00, -216.47, 15.70),
 )
-NHNM = (
+NHNM: Rows = (
     (0.10, -108.73, -17.23),
     (0.22, -150.34, -80.50),
     (0.32, -122.31, -23.87),
@@ -73,7 +76,7 @@ HIGHEST_PERIOD_S = 100.0
 """Rows for longer periods are left out: no sensor here hears them."""
 
 
-def model_db(rows: Sequence[tuple[float, float, float]], frequencies_hz: Float) -> Float:
+def model_db(rows: Rows, frequencies_hz: Float) -> Float:
     """A Peterson model at frequencies, dB relative to (m/s²)²/Hz; NaN where it is not defined."""
     periods = 1.0 / np.asarray(frequencies_hz, np.float64)
     starts = np.array([row[0] for row in rows])

@@ -286,7 +286,7 @@ class Influx(Sink):
         self._next_try_s = 0.0
 
     def wants(self, item: Item) -> bool:
-        return "reading" in item or "packet" in item or "record" in item
+        return any(name in item for name in ("reading", "measured", "packet", "record"))
 
     def work(self, items: Sequence[Item]) -> float | None:
         self._guarded_step(lambda _: True)  # so that it is known which minutes are written
