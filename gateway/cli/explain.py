@@ -1,16 +1,16 @@
 """``gateway explain``: why an alert was raised and what it did, from the core's journal alone.
 
 The journal is only read, running core or not. What it has on an alert: each step with its inputs,
-the condition of the plan that held, the clock's state and the texts; each start and end of a siren;
-and around them what was decided (onsets, coincidences, ground motion, levels), how the site was
-armed, and what was wrong.
+the condition of the plan that held, the clock's state, whom it tells and the texts; each start and
+end of a siren, and when it went on and off in between; and around them what was decided (onsets,
+coincidences, ground motion, levels), how the site was armed, and what was wrong.
 """
 
 import json
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from gateway.cli import output
 from gateway.cli.options import STATE, AsJson, StateDir
 
 if TYPE_CHECKING:
-    from gateway.plan.rules import Plan
+    from gateway.plan.rules import Pattern, Plan
 
 LAST_ALERTS = 10
 """How many are listed where none, or an unknown one, is asked for."""
@@ -70,7 +70,8 @@ def explain(
         print(f"gateway: no alert {alert!r} in {state / 'core'}; the last are:", file=sys.stderr)  # noqa: T201  the command's own output
         _list(journal, as_json=as_json)
         raise typer.Exit(output.FAULT)
-    plan = _plan(story, state)
+    plan, patterns = _in_force(story, state)
+    story = replace(story, sirens=_with_edges(story, patterns))
     if as_json:
         conditions = [_conditions(step, plan) for step in story.steps]
         output.say_json(
@@ -158,18 +159,72 @@ def _sorted(records: Iterable[Found]) -> list[Found]:
     return sorted(records, key=_seconds)
 
 
-def _plan(story: Story, state: Path) -> "Plan | None":
-    """The plan that decided, where the compiled configuration still holds that version."""
+def _in_force(story: Story, state: Path) -> "tuple[Plan | None, dict[str, Pattern]]":
+    """The plan that decided, where the compiled configuration still holds that version.
+
+    And the patterns of that configuration.
+    """
     from gateway.core.__main__ import load_compiled
 
     named = {step["plan"] for step in story.steps}
     compiled, _ = load_compiled(state)
-    return next((p for p in compiled.plans if f"{p.hazard} {p.version}" in named), None)
+    plan = next((p for p in compiled.plans if f"{p.hazard} {p.version}" in named), None)
+    return plan, {pattern.name: pattern for pattern in compiled.patterns}
+
+
+def _with_edges(story: Story, patterns: "Mapping[str, Pattern]") -> list[Found]:
+    """Each start of a siren with the edges that followed, until it ended.
+
+    A pattern that was interrupted goes on at the point that it would have reached, so that its
+    edges count from its first start; a step of the alert that sounds begins it anew.
+    """
+    sirens = [dict(record) for record in story.sirens]
+    begun: dict[tuple[str, str], int] = {}
+    for record in sirens:
+        pattern = patterns.get(record["pattern"])
+        if record["action"] != "on" or pattern is None:
+            continue
+        own = [r for r in sirens if r["siren"] == record["siren"]]
+        after = own[own.index(record) + 1 :]
+        start_ns = _ns(record)
+        key = record["siren"], record["pattern"]
+        anew = max((_ns(step) for step in story.steps if _ns(step) <= start_ns), default=start_ns)
+        began_ns = begun.get(key, start_ns)
+        if began_ns < anew or start_ns >= began_ns + round(pattern.length_s * 1e9):
+            began_ns = start_ns
+        begun[key] = began_ns
+        end_ns = _ns(after[0]) if after else None
+        record["edges"] = list(_edges(pattern, began_ns, start_ns, end_ns))
+    return sirens
+
+
+def _edges(pattern: "Pattern", began_ns: int, start_ns: int, end_ns: int | None) -> Iterator[Found]:
+    """When the siren went on and off between two times."""
+    from gateway.core.arbiter import edge
+    from gateway.events import iso
+
+    last_ns = began_ns + round(pattern.length_s * 1e9)
+    end_ns = last_ns if end_ns is None else min(end_ns, last_ns)
+    at_ns, was = start_ns, False
+    while at_ns < end_ns:
+        on, change_ns = edge(pattern, at_ns - began_ns)
+        if on is not was:
+            yield {"time": iso(at_ns), "on": on}
+            was = on
+        at_ns = began_ns + change_ns
+    if was:
+        yield {"time": iso(end_ns), "on": False}
+
+
+def _ns(record: Found) -> int:
+    from gateway.events import parse_iso
+
+    return parse_iso(record["time"])
 
 
 def _conditions(step: Found, plan: "Plan | None") -> list[Found]:
     """Every condition of the plan with whether the step's inputs met it."""
-    if plan is None or not step["inputs"]:
+    if plan is None or step["phase"] in ("cancel", "expire"):
         return []
     inputs = {k: v for k, v in step["inputs"].items() if not isinstance(v, str)}
     return [
@@ -193,6 +248,10 @@ def lines(story: Story, plan: "Plan | None") -> Iterator[str]:
         yield f"{record.get('declared') or record['time']}  {_words(record)}"
         if record["type"] == "alert":
             yield from (f"    {line}" for line in _reasons(record, plan))
+        if edges := record.get("edges"):
+            sounded = zip(edges[::2], edges[1::2], strict=True)
+            spans = (f"{on['time'][11:23]}–{off['time'][11:23]}" for on, off in sounded)
+            yield f"    sounds {', '.join(spans)}"
 
 
 _ORDER = [
@@ -241,6 +300,8 @@ def _reasons(step: Found, plan: "Plan | None") -> Iterator[str]:
         yield f"{condition['level']:6} {holds}  {condition['when']}"
     if clock := step.get("clock"):
         yield f"clock {_clock(clock)}"
+    if audiences := step.get("audiences"):
+        yield f"tells {', '.join(audiences)}"
     for key in ("text_zh", "text_en"):
         if step[key]:
             yield step[key]

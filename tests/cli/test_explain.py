@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from gateway.cli import explain as explaining
 from gateway.config import install
 from gateway.core.compiled import Compiled, Station
 from gateway.core.segments import Kind, Record, Segments, pack_record
 from gateway.drill.replay import Replay, default_base
+from gateway.plan.rules import Pattern, Step
 from tests.cli.running_core import gateway
 
 RAIN = Path(__file__).parents[1] / "data" / "rain" / "arna_1955-10.csv"
@@ -204,3 +206,45 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
     explain(state, "a1")
     assert {path: path.read_bytes() for path in state.rglob("*") if path.is_file()} == before
+
+
+def test_each_edge_of_a_siren_is_told(tmp_path: Path) -> None:
+    """A contact closes: the disaster pattern sounds, and again until it is switched off."""
+    lines = ["time,contact"]
+    lines += [f"2026-08-01T00:00:{at:02}Z,{int(at >= 10)}" for at in range(0, 60, 10)]
+    recording = tmp_path / "gate.csv"
+    recording.write_text("\n".join(lines) + "\n")
+    records = list(Replay(default_base()).run([recording]))
+    state = journal(tmp_path, records)
+    with_plans(state)
+    done = explain(state, alert_of(records))
+    assert (
+        "siren virtual on, disaster\n"
+        "    sounds 00:00:10.000–00:00:25.000, 00:00:35.000–00:00:40.000"
+    ) in done.stdout
+    assert "tells site, hub, community\n" in done.stdout
+    assert "UPDATE red: red for 180 s, not switched off: 1 of 5" in done.stdout
+    found = json.loads(explain(state, alert_of(records), "--json").stdout)
+    edges = found["sirens"][0]["edges"]
+    assert len(edges) == 12
+    assert edges[0] == {"time": "2026-08-01T00:00:10.000000Z", "on": True}
+    assert edges[-1] == {"time": "2026-08-01T00:02:00.000000Z", "on": False}
+
+
+def test_a_pattern_that_was_interrupted_has_the_edges_that_were_heard() -> None:
+    long = Pattern("long", (Step(on=True, seconds=100), Step(on=False, seconds=50)), 2)
+
+    def at(second: int, action: str) -> dict[str, Any]:
+        time = f"2026-08-01T00:{second // 60:02}:{second % 60:02}.000000Z"
+        return {"time": time, "siren": "main", "action": action, "pattern": "long"}
+
+    step = {**at(0, ""), "phase": "alert"}
+    heard = [at(0, "on"), at(30, "off"), at(60, "on"), at(200, "off")]
+    sirens = explaining._with_edges(explaining.Story("a", [step], heard, []), {"long": long})
+    spans = [[(e["time"][14:19], e["on"]) for e in s.get("edges", [])] for s in sirens]
+    assert spans == [
+        [("00:00", True), ("00:30", False)],
+        [],
+        [("01:00", True), ("01:40", False), ("02:30", True), ("03:20", False)],
+        [],
+    ]
