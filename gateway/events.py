@@ -214,13 +214,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class GroundMotion:
-    """Shaking of one station since its onset, in physical units.
+    """Shaking of one sensor since its onset, in physical units.
 
     ``pga`` m/s², ``pgv`` m/s, ``pgd`` m, ``pd`` and ``pd_max`` m, ``tau_c`` s, ``cav`` m/s;
     ``intensity`` is the instrumental intensity of GB/T 17742-2020 observed so far and
     ``predicted`` the intensity that Pd foretells (None outside its limits). ``sustained`` says
     that shaking in the local band has lasted long enough, on enough components, to be more than
-    a knock. ``whole_second`` marks the values that are published.
+    a knock; ``lasting`` (not published) names those that shake so at this time.
+    ``whole_second`` marks the values that are published.
     """
 
     station: str
@@ -239,6 +240,8 @@ class GroundMotion:
     standard: bool
     sustained: bool
     final: bool = False
+    channels: tuple[str, ...] = ()
+    lasting: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     whole_second: bool = field(default=True, metadata={"hidden": True})
 
     @property

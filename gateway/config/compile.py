@@ -1,7 +1,7 @@
 """From gateway.toml, profiles, plans and scales to what the core loads, or to every fault."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -133,12 +133,18 @@ def compile_config(path: Path, *, run: Path = RUN) -> Compiled:
     return checked.compiled
 
 
-def _check_site(findings: Findings, given: models.Site, sensors: Iterable[Sensor]) -> None:
+def _check_site(findings: Findings, given: models.Site, sensors: Sequence[Sensor]) -> None:
     """A site with one seismometer is in single-sensor mode, whatever the table says."""
     there = sum(sensor.kind == "seismic" for sensor in sensors)
     if 1 < there < given.votes:
         text = f"{given.votes}; expected at most {there}, the seismometers that there are"
         findings.error(("site", "votes"), text)
+    known = {s.name for s in sensors if s.kind == "seismic"}
+    known |= {channel.id for sensor in sensors for channel in sensor.channels}
+    for name in given.weights:
+        if name not in known:
+            text = f"no such sensor or channel; expected one of {', '.join(sorted(known))}"
+            findings.error(("site", "weights", name), text)
 
 
 def _check_seismic(findings: Findings, given: models.Seismic, sensors: Iterable[Sensor]) -> None:

@@ -125,6 +125,7 @@ HostPort = Annotated[
         json_schema_extra=_form("an address host:port"),
     ),
 ]
+Weight = Annotated[float, Field(ge=0, le=4)]
 HttpUrl = Annotated[
     str, _url("http", "https"), Field(json_schema_extra=_form("an address http(s)://host:port"))
 ]
@@ -163,6 +164,10 @@ class Site(Table):
 
     votes: int = Field(default=2, ge=2, le=16, description="Sensors that must trigger together")
     window_s: float = Field(default=2.0, gt=0, le=30, description="Time within which they must")
+    weights: dict[Word, Weight] = Field(
+        default_factory=dict,
+        description="Votes of a sensor, or of a channel NET.STA.LOC.CHA; 1 unless given, 0: none",
+    )
 
 
 class Response(Table):

@@ -39,6 +39,7 @@ class Site:
 
     votes: int = 2
     window_s: float = 2.0
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from gateway.core.health import HealthBook
 from gateway.core.sequence import Sequencer
 from gateway.core.warnings import Warnings
 from gateway.detect import SeismicDetector
-from gateway.detect.coincidence import SiteCoincidence
+from gateway.detect.coincidence import FirstMotions, SharedShaking, SiteCoincidence
 from gateway.detect.gauge import MAX_MAINTENANCE_S, Gauge
 from gateway.drivers import load_object
 from gateway.events import (
@@ -53,7 +53,7 @@ from gateway.events import (
 )
 from gateway.plan.lifecycle import Lifecycle
 
-_BAD = frozenset({"flat", "dead", "clipped", "noise", "invalid"})
+_BAD = frozenset({"flat", "dead", "clipped", "noise", "invalid", "polarity"})
 """Kinds of bad data for which a channel loses its vote until it recovers."""
 
 OVERDUE_EVERY_NS = 3600 * NS
@@ -187,6 +187,8 @@ class Core:
         self._arming = Arming()
         self._warnings = Warnings({scale.needs_warning for scale in config.scales})
         self._site = self._make_site()
+        self._shared = SharedShaking(self._site.window_ns)
+        self._first_motions = FirstMotions()
         self._last_coincidence: Coincidence | None = None
         self._send: dict[str, bytearray] = {}
         self._published: list[tuple[Event, int]] = []
@@ -224,12 +226,14 @@ class Core:
             self._sirens[key] = _Sirens(sirens, config)
 
     def _make_site(self) -> SiteCoincidence:
-        channels = [c for chain in self._seismic.values() for c in chain.channels]
+        site = self.config.site
+        channels = [(name, c) for name, chain in self._seismic.items() for c in chain.channels]
         return SiteCoincidence(
             f"{self.config.station.network}.{self.config.station.code}",
-            {channel: channel[:-1] for channel in channels},
-            self.config.site.votes,
-            self.config.site.window_s,
+            {channel: channel[:-1] for _, channel in channels},
+            site.votes,
+            site.window_s,
+            {c: site.weights.get(c, site.weights.get(name, 1.0)) for name, c in channels},
         )
 
     # -- inputs ----------------------------------------------------------------------------------
@@ -482,6 +486,9 @@ class Core:
     def _vote(self, decision: Candidate | Onset) -> None:
         if isinstance(decision, Onset):
             self._publish([decision])
+            for quality in self._first_motions.add(decision):
+                self._weigh(quality)
+                self._publish([quality])
         elif self.candidates is not None:
             self.candidates.append(decision)
         for coincidence in self._site.add(decision):
@@ -490,16 +497,16 @@ class Core:
 
     def _weigh(self, quality: Quality) -> None:
         if quality.kind in _BAD:
-            self._site.exclude(quality.channel)
+            self._site.exclude(quality.channel, quality.kind)
         elif quality.kind == "recovered":
             self._site.include(quality.channel)
 
     def _shake(self, motion: GroundMotion, t: int) -> None:
         """Shaking counts once it is sustained and, with several sensors, seen by enough of them."""
-        if not motion.sustained:
+        if not self._shared.confirms(motion, self._site.shaking):
             return
-        votes, needed = 1, self._site.needed
-        if needed > 1:
+        votes = 1
+        if not self._site.alone:
             last = self._last_coincidence
             if last is None or last.time_ns < motion.since_ns - self._site.window_ns:
                 return

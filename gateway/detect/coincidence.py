@@ -8,14 +8,18 @@ when it is reached and again whenever further voters join it.
 Votes may come late and out of order: a coincidence is any window of the given length that holds
 the new vote, wherever in the window that vote stands. A voter whose clock is wrong spoils its own
 vote alone.
+
+What agrees on a site besides votes is here too: shaking that lasts on sensors of one component
+each (:class:`SharedShaking`), and the first motions of verticals (:class:`FirstMotions`).
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from gateway.events import NS, Candidate, Coincidence, Onset
+from gateway.detect.ground_motion import SUSTAINED_COMPONENTS
+from gateway.events import NS, Candidate, Coincidence, GroundMotion, Onset, Quality
 
 _REMEMBERED = 4
 """Votes kept for each voter: the last, and some before it for votes of others that come late."""
@@ -85,12 +89,20 @@ class _Ballot:
             if first.time_ns > vote.time_ns:
                 break
             inside = [v for v in near[at:] if v.time_ns - first.time_ns <= self._window_ns]
-            weight = sum(weights.get(voter, 1.0) for voter in {v.voter for v in inside})
+            weight = _weight(((v.voter, v.channel) for v in inside), weights)
             if weight > best[1]:
                 best = (tuple(inside), weight)
             if inside[-1] is near[-1]:
                 break
         return best
+
+
+def _weight(channels: Iterable[tuple[str, str]], weights: Mapping[str, float]) -> float:
+    """Weight of voters, given with their channels; the heaviest channel of each counts."""
+    heaviest: dict[str, float] = {}
+    for voter, channel in channels:
+        heaviest[voter] = max(heaviest.get(voter, 0.0), weights.get(channel, 1.0))
+    return sum(heaviest.values())
 
 
 def _coincidence(
@@ -108,12 +120,13 @@ def _coincidence(
 class SiteCoincidence:
     """k of the sensors of one site.
 
-    ``sensors`` names the sensor of each channel; ``weights`` gives a sensor more or less than the
-    one vote that it has by default. A site with fewer usable sensors than ``k`` needs all of
-    them; with a single one there is no coincidence (``needed`` is 1), and shaking alone decides.
+    ``sensors`` names the sensor of each channel; ``weights`` gives a channel more or less than the
+    one vote that it has by default (a sensor votes with its heaviest channel that speaks; none at
+    all is 0). A site whose usable sensors weigh less than ``k`` needs all of them; where a single
+    one is left (``alone``) there is no coincidence, and shaking alone decides.
 
     Raises:
-        ValueError: ``k`` is below 1, or the window is not positive.
+        ValueError: ``k`` is below 1, a weight is negative, or the window is not positive.
     """
 
     def __init__(
@@ -124,46 +137,68 @@ class SiteCoincidence:
         window_s: float = 2.0,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        if k < 1 or not window_s > 0:
-            raise ValueError(f"site coincidence of {k} in {window_s} s: expected both above 0")
+        if k < 1 or not window_s > 0 or not all(w >= 0 for w in (weights or {}).values()):
+            raise ValueError(
+                f"site coincidence of {k} in {window_s} s, weights {dict(weights or {})}: "
+                "expected votes and window above 0, weights of 0 or more"
+            )
         self.station = station
         self.window_ns = round(window_s * NS)
         self._k = k
         self._sensors = dict(sensors)
         self._weights = dict(weights or {})
-        self._excluded: set[str] = set()
+        self._excluded: dict[str, str] = {}
         self._ballot = _Ballot(self.window_ns, self.window_ns)
 
     @property
-    def usable(self) -> frozenset[str]:
-        """Sensors with at least one channel that is not excluded."""
+    def voting(self) -> frozenset[str]:
+        """Channels that have a vote now."""
         return frozenset(
-            sensor for channel, sensor in self._sensors.items() if channel not in self._excluded
+            channel
+            for channel in self._sensors
+            if channel not in self._excluded and self._weights.get(channel, 1.0) > 0
         )
 
     @property
-    def needed(self) -> int:
-        """How many votes make a coincidence now; 1 is the single-sensor mode."""
-        return max(1, min(self._k, len(self.usable)))
+    def usable(self) -> frozenset[str]:
+        """Sensors with at least one channel that votes."""
+        return frozenset(self._sensors[channel] for channel in self.voting)
 
-    def exclude(self, channel: str) -> None:
+    @property
+    def alone(self) -> bool:
+        """Single-sensor mode: one vote is all that is asked for, or all that there can be."""
+        return self._k == 1 or len(self.usable) <= 1
+
+    @property
+    def needed(self) -> float:
+        """What the votes of a coincidence must weigh now; 1 in single-sensor mode."""
+        if self.alone:
+            return 1.0
+        voting = ((self._sensors[channel], channel) for channel in self.voting)
+        return min(float(self._k), _weight(voting, self._weights))
+
+    @property
+    def shaking(self) -> frozenset[str]:
+        """Channels whose shaking counts: those that vote, and those that strong shaking clips."""
+        clipped = {channel for channel, kind in self._excluded.items() if kind == "clipped"}
+        return self.voting | {c for c in clipped if self._weights.get(c, 1.0) > 0}
+
+    def exclude(self, channel: str, kind: str) -> None:
         """Take a bad channel out of the vote, with what it has voted of late."""
-        self._excluded.add(channel)
+        self._excluded[channel] = kind
         self._ballot.forget(channel)
 
     def include(self, channel: str) -> None:
         """Let a channel that is well again vote."""
-        self._excluded.discard(channel)
+        self._excluded.pop(channel, None)
 
     def add(self, decision: Onset | Candidate) -> list[Coincidence]:
         """Take a vote; gives the coincidence that it completes or enlarges."""
-        sensor = self._sensors.get(decision.channel)
-        if sensor is None or decision.channel in self._excluded:
+        if decision.channel not in self.voting:
             return []
-        vote = _Vote(decision.decided_ns, sensor, decision.channel)
-        needed = self.needed
-        together = self._ballot.add(vote, needed, self._weights)
-        if together is None or needed == 1:
+        vote = _Vote(decision.decided_ns, self._sensors[decision.channel], decision.channel)
+        together = self._ballot.add(vote, self.needed, self._weights)
+        if together is None or self.alone:
             return []
         return [_coincidence("site", self.station, together)]
 
@@ -208,3 +243,96 @@ class NetworkCoincidence:
         vote = _Vote(decision.decided_ns, station, decision.channel)
         together = self._ballot.add(vote, self._k, {})
         return [] if together is None else [_coincidence("network", "", together)]
+
+
+class SharedShaking:
+    """Shaking that lasts on components of several sensors, where none has two by itself.
+
+    A site of vertical geophones has no sensor with two components. What must last on two of them
+    may then be on two sensors, within the window in which they would have to vote; a passer-by
+    shakes one of them, an earthquake all. One component alone never is enough.
+    """
+
+    def __init__(self, window_ns: int) -> None:
+        self._window_ns = window_ns
+        self._lasting: dict[str, int] = {}
+        self._shared: dict[str, int] = {}
+
+    def confirms(self, motion: GroundMotion, counting: Collection[str]) -> bool:
+        """Whether this shaking is sustained; ``counting`` are the channels that can be believed."""
+        if motion.sustained:
+            return True
+        sensor = motion.channels[0][:-1] if motion.channels else motion.station
+        if self._shared.get(sensor) == motion.since_ns:
+            return True
+        mine = [channel for channel in motion.lasting if channel in counting]
+        self._lasting.update(dict.fromkeys(mine, motion.time_ns))
+        others = [
+            channel
+            for channel, time_ns in self._lasting.items()
+            if channel[:-1] != sensor
+            and channel in counting
+            and abs(motion.time_ns - time_ns) <= self._window_ns
+        ]
+        if mine and len(mine) + len(others) >= SUSTAINED_COMPONENTS:
+            self._shared[sensor] = motion.since_ns
+            return True
+        return False
+
+
+_SAME_ARRIVAL_NS = NS // 10
+"""A site is tens of metres wide; P crosses that within a few hundredths of a second."""
+_SURE = 2
+"""Weight up to which a first motion is believed."""
+_CONTRARY = 3
+"""Arrivals in a row after which a contrary sensor is no accident: one in eight by chance."""
+
+
+class FirstMotions:
+    """First motions of one P wave are the same on all verticals of a site, or leads are swapped.
+
+    A sensor that moves against most of the others at three arrivals in a row is stated
+    (``polarity``), and again when it moves with them three times. Of two sensors that disagree
+    nobody can say which is right: there must be three.
+    """
+
+    def __init__(self) -> None:
+        self._recent: dict[str, Onset] = {}
+        self._contrary: dict[str, int] = {}
+        self._swapped: set[str] = set()
+
+    def add(self, onset: Onset) -> list[Quality]:
+        """Take an onset; gives what is to be said of a channel's polarity."""
+        if onset.polarity == "unknown" or onset.quality > _SURE:
+            return []
+        self._recent = {
+            channel: other
+            for channel, other in self._recent.items()
+            if abs(other.time_ns - onset.time_ns) <= _SAME_ARRIVAL_NS
+        }
+        self._recent[onset.channel] = onset
+        if len(self._recent) < 3:
+            return []
+        judged = list(self._recent.values()) if len(self._recent) == 3 else [onset]
+        ups = sum(other.polarity == "up" for other in self._recent.values())
+        if 2 * ups == len(self._recent):
+            return []
+        most = "up" if 2 * ups > len(self._recent) else "down"
+        return [q for one in judged if (q := self._judge(one, most, onset.declared_ns))]
+
+    def _judge(self, onset: Onset, most: str, now_ns: int) -> Quality | None:
+        channel, agrees = onset.channel, onset.polarity == most
+        swapped = channel in self._swapped
+        if agrees is not swapped:
+            self._contrary[channel] = 0
+            return None
+        self._contrary[channel] = self._contrary.get(channel, 0) + 1
+        if self._contrary[channel] < _CONTRARY:
+            return None
+        self._contrary[channel] = 0
+        if swapped:
+            self._swapped.remove(channel)
+            return Quality(channel, "recovered", now_ns, "first motions as the others' again")
+        self._swapped.add(channel)
+        detail = "first motions against the other sensors' at three arrivals: leads swapped?"
+        return Quality(channel, "polarity", now_ns, detail)

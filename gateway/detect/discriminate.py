@@ -61,6 +61,11 @@ _ABRUPT_S = 0.3
 """Energy after an onset over the greatest in a like window of the 2 s before. The pulses of a
 vehicle are one like the other; a P wave strong enough to be triggered on stands out eightfold from
 the mean and fourfold from the loudest moment of steady noise."""
+_SWELLING = 6.0
+"""The same where it took long to trigger. A vehicle that passes within seconds swells two- to
+threefold from one such window to the next (a Gaussian envelope of 1.5 s, 3 to 4.5 s before it is
+nearest), and random motion of a few Hz of bandwidth may double that; a slow P wave still begins at
+one moment."""
 _HUM_HZ = 25.0
 """Mean frequency after the band-pass: 11 Hz for white motion, 17 Hz for one that rises with
 frequency up to 30 Hz."""
@@ -163,19 +168,20 @@ def short(e: Evidence) -> bool:
     return False
 
 
-def abrupt(e: Evidence) -> bool:
-    """Whether the motion stands out from everything in the seconds before it."""
+def contrast(e: Evidence) -> float:
+    """How far the energy at the onset stands out from everything in the seconds before it."""
     width = max(2, round(_ABRUPT_S * e.rate_hz))
     before = np.convolve(e.filtered[: e.onset] ** 2, np.full(width, 1.0 / width), mode="valid")
     after = e.filtered[e.onset : e.onset + width]
-    return bool(np.mean(after**2) > _ABRUPT * before.max(initial=0.0))
+    return float(np.mean(after**2)) / max(float(before.max(initial=0.0)), _TINY)
 
 
 def emergent(e: Evidence) -> bool:
-    """Whether high-frequency motion has grown slowly."""
+    """Whether high-frequency motion has grown gradually."""
     if _frequency_hz(e.filtered[e.onset :], e.rate_hz) < _VEHICLE_HZ:
         return False
-    return e.trigger - e.onset > _EMERGENT_S * e.rate_hz or not abrupt(e)
+    slow = e.trigger - e.onset > _EMERGENT_S * e.rate_hz
+    return contrast(e) < (_SWELLING if slow else _ABRUPT)
 
 
 def doubt(e: Evidence) -> str | None:
@@ -188,6 +194,6 @@ def doubt(e: Evidence) -> str | None:
         return "hum"
     if emergent(e):
         return "emergent"
-    if e.in_coda and not abrupt(e):
+    if e.in_coda and contrast(e) < _ABRUPT:
         return "coda"
     return None

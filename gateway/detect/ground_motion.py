@@ -78,7 +78,7 @@ _LOCAL_SHARE = 0.25
 """Of the rate, at most, for the upper corner: nearer to the Nyquist frequency it would ring on."""
 
 _SUSTAINED_BINS = 6
-_SUSTAINED_COMPONENTS = 2
+SUSTAINED_COMPONENTS = 2
 _COMPONENT_SHARE = 4.0
 """The felt motion is a vector's; its second component may be this much smaller. P waves rise
 at 10–25° from the vertical, so that the horizontals hold a quarter of it or more."""
@@ -334,6 +334,7 @@ class _Shaking:
     """The measurement of one event."""
 
     station: str
+    channels: tuple[str, ...]
     onset_ns: int
     vertical: int | None
     horizontal: tuple[int, ...]
@@ -349,6 +350,7 @@ class _Shaking:
     displacement2: float = 0.0
     pd_max: float = 0.0
     frozen: bool = False
+    lasting: tuple[str, ...] = ()
     sustained: bool = False
     over: bool = False
     bins: deque[_Bin] = field(default_factory=lambda: deque(maxlen=_QUIET_BINS))
@@ -423,7 +425,8 @@ class _Shaking:
     def _close_bin(self) -> None:
         self.bins.append(self.current)
         self.current = self._new_bin()
-        self.sustained = self.sustained or self._lasts()
+        self.lasting = self._lasting()
+        self.sustained = self.sustained or len(self.lasting) >= SUSTAINED_COMPONENTS
         if self.initial is not None and not self.frozen:
             self.initials.append(self.initial)
             began = self._s_began()
@@ -432,19 +435,20 @@ class _Shaking:
             self.frozen = began is not None or self.grid >= _P_WINDOW_BINS
         self.over = self.grid >= _LONGEST_BINS or self._is_quiet()
 
-    def _lasts(self) -> bool:
-        """Felt shaking has gone on for half a second, on two components or more, without a jolt."""
+    def _lasting(self) -> tuple[str, ...]:
+        """Components on which felt shaking has gone on for half a second, without a jolt."""
         if len(self.bins) < _SUSTAINED_BINS:
-            return False
+            return ()
         window = list(islice(reversed(self.bins), _SUSTAINED_BINS))
         if min(b.local_peak2 for b in window) < intensity.FELT_PGA_MPS2**2:
-            return False
+            return ()
         peaks = np.array([b.local_peak for b in window])
         least = np.maximum(
             intensity.FELT_PGA_MPS2 / _COMPONENT_SHARE, _OVER_NOISE * self.noise.local
         )
         least = np.maximum(least, peaks.max(axis=0) / _EVENNESS)
-        return int((peaks.min(axis=0) >= least).sum()) >= _SUSTAINED_COMPONENTS
+        lasts = peaks.min(axis=0) >= least
+        return tuple(c for c, on in zip(self.channels, lasts.tolist(), strict=True) if on)
 
     def _s_began(self) -> int | None:
         """The grid time before which the S wave came, once it has come."""
@@ -475,6 +479,7 @@ class _Shaking:
         )
         return GroundMotion(
             station=self.station,
+            channels=self.channels,
             time_ns=time_ns,
             since_ns=self.onset_ns,
             pga=pga,
@@ -489,6 +494,7 @@ class _Shaking:
             components=components,
             standard=components == 3 and self.vertical is not None,
             sustained=self.sustained,
+            lasting=self.lasting,
             final=self.over,
             whole_second=self.grid % 10 == 0 or self.over,
         )
@@ -497,8 +503,8 @@ class _Shaking:
 class GroundMotionMeter:
     """Measures the shaking of one sensor.
 
-    ``orientations`` are the last letters of the channel codes (Z is the vertical, without which
-    there is no Pd); ``sensitivities`` stand in the same order and share one unit.
+    ``channels`` are NET.STA.LOC.CHA, whose last letter is the orientation (Z is the vertical,
+    without which there is no Pd); ``sensitivities`` stand in the same order and share one unit.
 
     Raises:
         ValueError: the lists differ in length, units are mixed, or the rate is below 10 Hz.
@@ -506,19 +512,20 @@ class GroundMotionMeter:
 
     def __init__(
         self,
-        station: str,
-        orientations: Sequence[str],
+        channels: Sequence[str],
         sensitivities: Sequence[Sensitivity],
         rate_hz: float,
     ) -> None:
         units = {s.unit for s in sensitivities}
-        if len(units) != 1 or len(orientations) != len(sensitivities):
+        if len(units) != 1 or len(channels) != len(sensitivities):
             raise ValueError(
-                f"{station}: components {list(orientations)} need one sensitivity each, all in the "
-                f"same unit; there are {list(sensitivities)}"
+                f"components {list(channels)} need one sensitivity each, all in the same unit; "
+                f"there are {list(sensitivities)}"
             )
         system = motion_system(units.pop(), rate_hz)
-        self._station, self._rate_hz = station, rate_hz
+        self._channels, self._rate_hz = tuple(channels), rate_hz
+        self._station = ".".join(channels[0].split(".")[:2])
+        orientations = [channel[-1:] for channel in channels]
         self._vertical = orientations.index("Z") if "Z" in orientations else None
         rows = len(orientations)
         self._horizontal = tuple(k for k in range(rows) if k != self._vertical)
@@ -642,6 +649,7 @@ class GroundMotionMeter:
             return given
         shaking = _Shaking(
             station=self._station,
+            channels=self._channels,
             onset_ns=onset_ns,
             vertical=self._vertical,
             horizontal=self._horizontal,

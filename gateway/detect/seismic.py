@@ -55,8 +55,16 @@ _ESCALATION = 4.0
 _FEW_ROWS = 6
 """With more rows a product of matrices is faster than plain arithmetic even for one sample."""
 
+_SURPASSED = 10.0
+"""Growth of the ratio, 10 dB, beyond which an onset was that of something lesser: a knock or a
+foreshock seconds before must not hide an earthquake."""
+
 _TOGETHER_S = 0.5
-"""Horizontals within this time of one another see the same arrival."""
+"""Components whose onsets are within this time of one another see the same arrival."""
+
+_COMPANY = 3.0
+"""Ratio on another component that says that the ground has moved, and not one channel alone. The
+mean of half a second of noise exceeds three times its average once in some thousand."""
 
 
 class _State(Enum):
@@ -151,22 +159,17 @@ class _Sensor:
     verticals: list[int]
     meter: GroundMotionMeter | None = None
     meter_rows: list[int] = field(default_factory=list)
-    declared: int | None = None
-    by: int = -1
-    waiting: "_Found | None" = None
+    spoken: "_Found | None" = None
+    """The onset that was declared last."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A decision with the index of its deciding sample and its row.
-
-    ``seconded`` says that it needs another component to agree.
-    """
+    """A decision with the index of its deciding sample and its row."""
 
     index: int
     row: int
     decision: Decision
-    seconded: bool = False
 
 
 class SeismicDetector:
@@ -226,9 +229,7 @@ class SeismicDetector:
         self._metered = [sensor for sensor in self._sensors if sensor.meter]
         self._sensor_of = {row: sensor for sensor in self._sensors for row in sensor.rows}
         self._found: list[_Found] = []
-        self._waiting = False
         self._at = (0, 0)
-        self._end = 0
 
     def process(
         self, samples: NDArray[np.int32] | NDArray[np.float64], start_ns: int
@@ -242,9 +243,8 @@ class SeismicDetector:
         pieces = []
         for run in runs:
             self._take(run)
-            self._end = run.first + run.columns.shape[1]
             pieces.append((run, [watch.live for watch in self._watches]))
-        begun = self._agree(out) if self._found or self._waiting else []
+        begun = self._agree(out) if self._found else []
         for sensor in self._metered:
             for run, live in pieces:
                 out += self._measure(sensor, run, live, begun)
@@ -270,7 +270,7 @@ class SeismicDetector:
                 for watch in self._watches:
                     if watch.live:
                         self._watch_candidate(watch, first, over)
-                        self._watch_onset(watch, first, over)
+                self._watch_onsets(first, over)
             start += n
             if (first + n) % self._second == 0:
                 self._each_second(first + n)
@@ -422,9 +422,22 @@ class SeismicDetector:
         self._busy |= watch.candidate
 
     def _find(self, index: int, row: int, decision: Decision) -> None:
-        verticals = self._sensor_of[row].verticals
-        seconded = row not in verticals and any(self._hears(at, index) for at in verticals)
-        self._found.append(_Found(index, row, decision, seconded))
+        self._found.append(_Found(index, row, decision))
+
+    def _alone(self, row: int, now: int, column: int, *, last: bool) -> bool:
+        """Whether a horizontal shakes with no other component, though the vertical hears.
+
+        Until the last look it also lets the vertical speak first.
+        """
+        sensor = self._sensor_of[row]
+        hearing = [at for at in sensor.rows if at != row and self._hears(at, now)]
+        verticals = [at for at in hearing if at in sensor.verticals]
+        if row in sensor.verticals or not verticals:
+            return False
+        if not last and any(self._watches[at].state is _State.EXAMINING for at in verticals):
+            return True
+        least = _COMPANY if last else float(self._on[row, _DETECTION, 0])
+        return not any(self._ratio(_DETECTION, at, column) > least for at in hearing)
 
     def _hears(self, row: int, index: int) -> bool:
         """Whether a row is in a state to see an arrival at column ``index``."""
@@ -432,11 +445,29 @@ class SeismicDetector:
         settled = index >= watch.born + round(_ARM_S * self._rate)
         return watch.live and settled and not self._health.mute(row)
 
-    def _watch_onset(self, watch: _Watch, first: int, over: NDArray[np.bool_]) -> None:
-        """Follow one row's state through the columns of this run."""
-        row, n = watch.row, over.shape[2]
-        hot = over[row, _DETECTION]
-        column = 0
+    def _watch_onsets(self, first: int, over: NDArray[np.bool_]) -> None:
+        """Follow every row through the columns of this run.
+
+        A look at one row sees the others, so all have come as far as that when it is taken.
+        """
+        n = over.shape[2]
+        looks = [
+            (column, watch.row)
+            for watch in self._watches
+            if watch.live and (column := self._to_look(watch, first, 0, over)) < n
+        ]
+        while looks:
+            look = min(looks)
+            looks.remove(look)
+            column, row = look
+            watch = self._watches[row]
+            self._look(watch, first + column, column)
+            if (column := self._to_look(watch, first, column + 1, over)) < n:
+                looks.append((column, row))
+
+    def _to_look(self, watch: _Watch, first: int, column: int, over: NDArray[np.bool_]) -> int:
+        """Follow one row from ``column`` on; gives that of its next look, or the run's end."""
+        row, n = watch.row, int(over.shape[2])
         while column < n:
             if watch.state is _State.SETTLING:
                 calm = self._averages.sta[row, _DETECTION] < (
@@ -446,20 +477,19 @@ class SeismicDetector:
                 if column < n:
                     watch.state = _State.LISTENING
             elif watch.state is _State.LISTENING:
-                column = _next(hot, column)
+                column = _next(over[row, _DETECTION], column)
                 if column < n:
                     self._averages.hold(row, _DETECTION, column)
                     watch.frozen_since = first + column
                     self._trigger(watch, first + column)
                     column += 1
             elif watch.state is _State.EXAMINING:
-                column = watch.look - first
-                if column < n:
-                    self._look(watch, watch.look, column)
-                    column += 1
+                if (column := watch.look - first) < n:
+                    return column
             else:
                 column = self._shake(watch, first, column)
         self._busy |= watch.state is not _State.LISTENING
+        return n
 
     def _trigger(self, watch: _Watch, index: int) -> None:
         watch.state, watch.trigger, watch.high = _State.EXAMINING, index, True
@@ -474,9 +504,9 @@ class SeismicDetector:
         limit: int = (
             watch.frozen_since + round(self._settings.lta_freeze_max_s * self._rate) - first
         )
-        start = max(column, watch.again - first)
         anew = min(
-            self._rise(watch, start), _next(sta[_DETECTION] > watch.judged * lta[_DETECTION], start)
+            self._rise(watch, max(column, watch.again - first)),
+            _next(sta[_DETECTION] > watch.judged * lta[_DETECTION], column),
         )
         end = min(quiet, max(limit, column), anew)
         if end >= n:
@@ -521,8 +551,10 @@ class SeismicDetector:
             in_coda=watch.trigger > watch.frozen_since,
         )
         reason = discriminate.doubt(evidence)
-        when, declared = self._time_ns(first + pick.index), self._time_ns(now)
         last = watch.trigger + round(discriminate.LAST_LOOK_S * rate)
+        if reason is None and self._alone(row, now, column, last=now >= last):
+            reason = "horizontal"
+        when, declared = self._time_ns(first + pick.index), self._time_ns(now)
         if reason and now < last:
             watch.look = min(last, now + max(1, round(_LOOK_EVERY_S * rate)))
             return
@@ -534,7 +566,7 @@ class SeismicDetector:
             if reason == "spike":
                 self._find(now, row, Quality(channel, "spike", when, decided=declared))
             return
-        watch.again, watch.judged = now + round(_DEAD_S * rate), math.inf
+        watch.again, watch.judged = now + round(_DEAD_S * rate), _SURPASSED * ratio
         polarity = pick.polarity if channel[-1:] == "Z" else "unknown"
         self._find(
             now, row, Onset(channel, when, declared, ratio, pick.snr_db, polarity, pick.quality)
@@ -545,43 +577,28 @@ class SeismicDetector:
         begun = []
         self._found.sort(key=lambda found: (found.index, self._channels[found.row]))
         for found in self._found:
+            decision = found.decision
+            if not isinstance(decision, Onset):
+                out.append(decision)
+                continue
             sensor = self._sensor_of[found.row]
-            self._give_up(sensor, found.index, out)
-            if not isinstance(found.decision, Onset):
-                out.append(found.decision)
-            elif self._speaks(sensor, found):
-                sensor.declared, sensor.by, sensor.waiting = found.index, found.row, None
-                out.append(found.decision)
-                begun.append((sensor, found.index, found.decision))
+            if sensor.spoken is None or self._is_another(sensor.spoken, found, decision):
+                sensor.spoken = found
+                out.append(decision)
+                begun.append((sensor, found.index, decision))
         self._found = []
-        for sensor in self._sensors:
-            self._give_up(sensor, self._end, out)
-        self._waiting = any(sensor.waiting for sensor in self._sensors)
         return begun
 
-    def _speaks(self, sensor: _Sensor, found: _Found) -> bool:
-        """Whether an onset of this row is the sensor's."""
-        if sensor.declared is not None and (
-            found.index - sensor.declared < self._settings.lta_freeze_max_s * self._rate
-        ):
-            return found.row == sensor.by
-        if not found.seconded:
-            return True
-        if sensor.waiting is not None and sensor.waiting.row != found.row:
-            return True
-        sensor.waiting = found
-        return False
-
-    def _give_up(self, sensor: _Sensor, now: int, out: list[Decision]) -> None:
-        """A horizontal that no other component has seconded in time."""
-        found = sensor.waiting
-        if found is None or not isinstance(found.decision, Onset):
-            return
-        if found.index + round(_TOGETHER_S * self._rate) < now:
-            sensor.waiting = None
-            decision = found.decision
-            declared = decision.declared_ns + round(_TOGETHER_S * NS)
-            out.append(Rejected(decision.channel, decision.time_ns, declared, "horizontal"))
+    def _is_another(self, spoken: _Found, found: _Found, onset: Onset) -> bool:
+        """Whether this is another arrival than the one that its sensor has spoken of."""
+        earlier = spoken.decision
+        if not isinstance(earlier, Onset) or onset.time_ns - earlier.time_ns <= _TOGETHER_S * NS:
+            return False
+        return (
+            found.row == spoken.row
+            or found.index - spoken.index >= self._settings.lta_freeze_max_s * self._rate
+            or onset.ratio > _SURPASSED * earlier.ratio
+        )
 
     def _measure(
         self,
@@ -638,16 +655,13 @@ def _sensors(
     for row, channel in enumerate(channels):
         groups.setdefault(channel[:-1], []).append(row)
     sensors = []
-    for name, rows in groups.items():
+    for rows in groups.values():
         sensor = _Sensor(rows, [row for row in rows if channels[row][-1:] == "Z"])
         known = {row: s for row in rows if (s := sensitivities[row]) is not None}
         if known and rate_hz >= LOWEST_RATE_HZ:
             sensor.meter_rows = list(known)
             sensor.meter = GroundMotionMeter(
-                ".".join(name.split(".")[:2]),
-                [channels[row][-1:] for row in known],
-                list(known.values()),
-                rate_hz,
+                [channels[row] for row in known], list(known.values()), rate_hz
             )
         sensors.append(sensor)
     return sensors

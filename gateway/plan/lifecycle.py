@@ -109,6 +109,7 @@ def shaking_inputs(motion: GroundMotion, votes: int) -> Inputs:
         "pga_mps2": motion.pga,
         "pgv_mps": motion.pgv,
         "cav_mps": motion.cav,
+        "after_p_s": (motion.time_ns - motion.since_ns) / NS,
         "votes": float(votes),
     }
 

@@ -58,6 +58,7 @@ QUANTITIES: Mapping[Hazard, Mapping[str, Quantity]] = {
         "pga_mps2": Quantity("peak ground acceleration, m/s²", 0),
         "pgv_mps": Quantity("peak ground velocity, m/s", 0),
         "cav_mps": Quantity("cumulative absolute velocity, m/s", 0),
+        "after_p_s": Quantity("time since the P onset, s", 0, 600),
         "votes": Quantity("sensors of the site that triggered together", 1, 16),
     },
     Hazard.rainstorm: SCALE | _RAINFALL,

@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.detect.coincidence import NetworkCoincidence, SiteCoincidence
+from gateway.detect.coincidence import (
+    FirstMotions,
+    NetworkCoincidence,
+    SharedShaking,
+    SiteCoincidence,
+)
 from gateway.detect.seismic import SeismicDetector
-from gateway.events import NS, Candidate, Coincidence, Onset, parse_iso
+from gateway.events import NS, Candidate, Coincidence, GroundMotion, Onset, parse_iso
 from tests.detect.corpus import needs_corpus, read, references
 
 SENSORS = {
@@ -72,7 +78,7 @@ def test_a_further_sensor_enlarges_the_coincidence_and_a_repeated_vote_does_not(
 def test_a_bad_channel_has_no_vote_and_loses_the_one_it_gave() -> None:
     site = SiteCoincidence("XX.S", SENSORS)
     site.add(candidate("XX.S.B.HNZ", 1.0))
-    site.exclude("XX.S.B.HNZ")
+    site.exclude("XX.S.B.HNZ", "flat")
     assert site_votes(site, ("A.HNZ", 1.1), ("B.HNZ", 1.2)) == []
     site.include("XX.S.B.HNZ")
     assert len(site_votes(site, ("B.HNZ", 1.3))) == 1
@@ -81,16 +87,26 @@ def test_a_bad_channel_has_no_vote_and_loses_the_one_it_gave() -> None:
 def test_a_site_that_is_down_to_one_sensor_is_in_single_sensor_mode() -> None:
     site = SiteCoincidence("XX.S", SENSORS, k=3)
     assert site.needed == 3
-    site.exclude("XX.S.C.HNZ")
+    site.exclude("XX.S.C.HNZ", "flat")
     assert site.needed == 2
     for channel in ("XX.S.A.HNZ", "XX.S.A.HNN", "XX.S.A.HNE"):
-        site.exclude(channel)
+        site.exclude(channel, "flat")
+    assert site.alone
     assert site.needed == 1
     assert site_votes(site, ("B.HNZ", 1.0)) == []
 
 
+def test_sensors_that_together_weigh_less_than_the_rule_are_all_needed() -> None:
+    weights = {"XX.S.B.HNZ": 0.5, "XX.S.C.HNZ": 0.0}
+    site = SiteCoincidence("XX.S", SENSORS, weights=weights)
+    assert site.usable == {"a", "b"}
+    assert (site.alone, site.needed) == (False, 1.5)
+    assert site_votes(site, ("A.HNZ", 1.0), ("C.HNZ", 1.1)) == []
+    assert len(site_votes(site, ("B.HNZ", 1.2))) == 1
+
+
 def test_a_sensor_that_weighs_less_needs_company() -> None:
-    site = SiteCoincidence("XX.S", SENSORS, weights={"c": 0.5})
+    site = SiteCoincidence("XX.S", SENSORS, weights={"XX.S.C.HNZ": 0.5})
     assert site_votes(site, ("A.HNZ", 1.0), ("C.HNZ", 1.1)) == []
     (said,) = site_votes(site, ("B.HNZ", 1.2))
     assert said.votes == 3
@@ -117,10 +133,101 @@ def test_votes_of_one_window_count_in_any_order(
     assert most(sorted(votes, key=lambda v: v[1])) == most(shuffled) == (voters > 1) * voters
 
 
-@pytest.mark.parametrize(("k", "window_s"), [(0, 2.0), (2, 0.0), (2, float("nan"))])
-def test_a_site_rule_that_cannot_be_is_refused(k: int, window_s: float) -> None:
+@pytest.mark.parametrize(
+    ("k", "window_s", "weight"),
+    [(0, 2.0, 1.0), (2, 0.0, 1.0), (2, float("nan"), 1.0), (2, 2.0, -1)],
+)
+def test_a_site_rule_that_cannot_be_is_refused(k: int, window_s: float, weight: float) -> None:
     with pytest.raises(ValueError, match="expected"):
-        SiteCoincidence("XX.S", SENSORS, k, window_s)
+        SiteCoincidence("XX.S", SENSORS, k, window_s, {"XX.S.B.HNZ": weight})
+
+
+# --- shaking on several sensors of one component ------------------------------------------------
+
+
+def geophone(
+    name: str, time_s: float, *, lasts: bool = True, since_s: float = 10.0
+) -> GroundMotion:
+    channel = f"XX.S.{name}.EHZ"
+    lasting = (channel,) if lasts else ()
+    return GroundMotion(
+        station="XX.S", channels=(channel,), lasting=lasting, sustained=False,
+        time_ns=round(time_s * NS), since_ns=round(since_s * NS), pga=1.0, pgv=0.1, pgd=0.01,
+        pd=None, pd_max=None, tau_c=None, cav=0.1, intensity=6.0, predicted=None, components=1,
+        standard=False,
+    )  # fmt: skip
+
+
+GEOPHONES = frozenset({"XX.S.A.EHZ", "XX.S.B.EHZ"})
+
+
+def test_two_geophones_that_shake_together_are_sustained_shaking() -> None:
+    shared = SharedShaking(2 * NS)
+    assert not shared.confirms(geophone("A", 10.6), GEOPHONES)
+    assert shared.confirms(geophone("B", 10.9), GEOPHONES)
+    assert shared.confirms(geophone("A", 11.0), GEOPHONES)
+    assert shared.confirms(geophone("A", 19.0, lasts=False), GEOPHONES), "until its end"
+    assert not shared.confirms(geophone("A", 40.0, since_s=39.0), GEOPHONES), "another shaking"
+
+
+@pytest.mark.parametrize(
+    ("motions", "counting", "why"),
+    [
+        ([geophone("A", t / 10) for t in range(106, 300)], GEOPHONES, "one geophone alone"),
+        ([geophone("A", 10.6), geophone("B", 12.7)], GEOPHONES, "not at the same time"),
+        ([geophone("A", 10.6), geophone("B", 10.6, lasts=False)], GEOPHONES, "one only jolted"),
+        ([geophone("A", 10.6), geophone("B", 10.6)], {"XX.S.A.EHZ"}, "one is bad"),
+    ],
+)
+def test_is_no_sustained_shaking(
+    motions: list[GroundMotion], counting: frozenset[str], why: str
+) -> None:
+    shared = SharedShaking(2 * NS)
+    assert not any(shared.confirms(motion, counting) for motion in motions), why
+
+
+def test_a_geophone_that_is_clipped_still_shakes_but_one_that_is_flat_does_not() -> None:
+    site = SiteCoincidence("XX.S", {channel: channel[:-1] for channel in GEOPHONES})
+    site.exclude("XX.S.A.EHZ", "clipped")
+    site.exclude("XX.S.B.EHZ", "flat")
+    assert site.shaking == {"XX.S.A.EHZ"}
+
+
+# --- first motions ------------------------------------------------------------------------------
+
+
+def motions(first: FirstMotions, time_s: float, **polarities: Any) -> list[tuple[str, str]]:
+    """What is said when an arrival moves the verticals of the sensors so."""
+    said = []
+    for name, polarity in polarities.items():
+        at = round(time_s * NS)
+        one = Onset(f"XX.S.{name}.HHZ", at, at + NS // 4, 50.0, 30.0, polarity, 0)
+        said += [(q.channel, q.kind) for q in first.add(one)]
+    return said
+
+
+@pytest.mark.parametrize("last", ["A", "B", "C"])
+def test_a_sensor_that_moves_against_the_others_three_times_is_stated_and_recovers(
+    last: str,
+) -> None:
+    first = FirstMotions()
+    order = sorted("ABC", key=lambda name: name == last)
+    against = {name: "down" if name == "B" else "up" for name in order}
+    said = [motions(first, 60.0 * k, **against) for k in range(4)]
+    assert said == [[], [], [("XX.S.B.HHZ", "polarity")], []]
+    said = [motions(first, 1000.0 + 60.0 * k, **dict.fromkeys(order, "down")) for k in range(4)]
+    assert said == [[], [], [("XX.S.B.HHZ", "recovered")], []]
+
+
+@pytest.mark.parametrize(
+    "polarities",
+    [{"A": "up", "B": "down"}, {"A": "up", "B": "unknown", "C": "down"},
+     {"A": "up", "B": "up", "C": "up"}],
+    ids=["two sensors", "one unknown", "all alike"],
+)  # fmt: skip
+def test_nobody_can_say_that_leads_are_swapped(polarities: dict[str, str]) -> None:
+    first = FirstMotions()
+    assert not [q for k in range(10) for q in motions(first, 60.0 * k, **polarities)]
 
 
 def test_horizontal_candidates_do_not_vote_in_a_network_but_agreed_onsets_do() -> None:

@@ -31,7 +31,8 @@ UNITS: list[Unit] = ["m/s", "m/s**2"]
 def meter(
     rate_hz: float, unit: Unit = "m/s**2", orientations: str = "ENZ", counts: float = 1.0
 ) -> GroundMotionMeter:
-    return GroundMotionMeter("XX.S", orientations, [Sensitivity(counts, unit)] * 3, rate_hz)
+    channels = [f"XX.S..HH{orientation}" for orientation in orientations]
+    return GroundMotionMeter(channels, [Sensitivity(counts, unit)] * 3, rate_hz)
 
 
 def time_ns(column: float, rate_hz: float) -> int:
@@ -153,7 +154,7 @@ def test_a_k_net_accelerogram_reaches_the_peak_that_its_header_states() -> None:
     rate_hz = float(trace.stats.sampling_rate)
     header_mps2 = trace.stats.knet.accmax / 100
     under_test = GroundMotionMeter(
-        "BO.AKT013", "E", [Sensitivity(1 / trace.stats.calib, "m/s**2")], rate_hz
+        ["BO.AKT013..HNE"], [Sensitivity(1 / trace.stats.calib, "m/s**2")], rate_hz
     )
     (last,) = measure(under_test, trace.data[None, :].astype(float), rate_hz, 9.2)[-1:]
     # the header's peak is of the whole band, the intensity's of 0.1–10 Hz
@@ -453,7 +454,7 @@ def test_a_sensor_that_cannot_be_measured_is_refused(
     orientations: str, sensitivities: list[Sensitivity], rate_hz: float
 ) -> None:
     with pytest.raises(ValueError, match=r"expected|need"):
-        GroundMotionMeter("XX.S", orientations, sensitivities, rate_hz)
+        GroundMotionMeter([f"XX.S..HH{o}" for o in orientations], sensitivities, rate_hz)
 
 
 # --- recordings ---------------------------------------------------------------------------------
@@ -463,9 +464,7 @@ def measure_recording(
     recording: Recording, sensitivities: Sequence[Sensitivity], onset_ns: Sequence[int]
 ) -> list[GroundMotion]:
     """Every onset declared 0.4 s after its time, in packets of a second."""
-    station = ".".join(recording.channels[0].split(".")[:2])
-    orientations = [channel[-1] for channel in recording.channels]
-    under_test = GroundMotionMeter(station, orientations, sensitivities, recording.rate_hz)
+    under_test = GroundMotionMeter(recording.channels, sensitivities, recording.rate_hz)
     said, n = [], recording.counts.shape[1]
     declared = [
         math.ceil((t - recording.start_ns + 0.4 * NS) * recording.rate_hz / NS) for t in onset_ns
