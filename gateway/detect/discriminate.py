@@ -150,7 +150,7 @@ def _frequency_hz(trace: Float, rate_hz: float) -> float:
 
 
 def short(e: Evidence) -> bool:
-    """Whether the motion fades as a knock does, or has ended.
+    """Whether the motion fades as a knock does, or has ended, were it before the trigger: steps.
 
     Told by the upper band where that has anything to tell: the detection band rings for a while
     at its lower corner, whatever struck it.
@@ -160,9 +160,14 @@ def short(e: Evidence) -> bool:
     knock = _LIKE_KNOCK * math.exp(-2.0 * (since_s - _SMOOTH_S) / _KNOCK_DECAY_S)
     for trace in (e.upper, e.filtered):
         energy = np.convolve(trace**2, np.full(width, 1.0 / width), mode="valid")
-        event = energy[max(0, e.onset - width + 1) :]
+        start = max(0, e.onset - width + 1)
+        event, before = energy[start:], energy[start : e.trigger - width + 2]
         noise = float(np.mean(trace[: max(1, e.onset - 2)] ** 2))
         most, last = float(event.max()), float(event[-1])
+        peak = int(np.argmax(before)) if len(before) else 0
+        blow, rest = float(before[peak:].max(initial=0.0)), before[peak:].min(initial=math.inf)
+        if blow > _BURST * noise and rest < _OVER_NOISE * noise:
+            return True
         if most > _BURST * noise:
             return last < max(knock * most, _OVER_NOISE * noise)
     return False

@@ -55,6 +55,13 @@ _ESCALATION = 4.0
 _FEW_ROWS = 6
 """With more rows a product of matrices is faster than plain arithmetic even for one sample."""
 
+_YOUNG_S = 0.1
+"""Of an arrival that is younger nothing can be said. If it comes at the end of a look, it is not
+what has triggered, and is examined for itself."""
+
+_BRIEF = frozenset({"spike", "step", "short"})
+"""Rejections that say that it is over."""
+
 _SURPASSED = 10.0
 """Growth of the ratio, 10 dB, beyond which an onset was that of something lesser: a knock or a
 foreshock seconds before must not hide an earthquake."""
@@ -88,6 +95,9 @@ class _Watch:
     frozen_since: int = 0
     again: int = 0
     judged: float = math.inf
+    moved: bool = False
+    over: int = 0
+    """What lies before this has ended, and is no part of a later arrival."""
     high: bool = False
     candidate: bool = False
 
@@ -491,8 +501,8 @@ class SeismicDetector:
         self._busy |= watch.state is not _State.LISTENING
         return n
 
-    def _trigger(self, watch: _Watch, index: int) -> None:
-        watch.state, watch.trigger, watch.high = _State.EXAMINING, index, True
+    def _trigger(self, watch: _Watch, index: int, *, moved: bool = False) -> None:
+        watch.state, watch.trigger, watch.high, watch.moved = _State.EXAMINING, index, True, moved
         watch.look = index + max(1, round(self._settings.min_duration_s * self._rate))
 
     def _shake(self, watch: _Watch, first: int, column: int) -> int:
@@ -536,8 +546,8 @@ class SeismicDetector:
         """Judge a trigger by what has been seen up to column ``now``, or look again a bit later."""
         row, rate = watch.row, self._rate
         ratio = self._ratio(_DETECTION, row, column)
-        first = watch.trigger - min(
-            round(onset.LOOK_BACK_S * rate), watch.trigger - watch.armed + round(rate)
+        first = max(
+            watch.trigger - round(onset.LOOK_BACK_S * rate), watch.armed - round(rate), watch.over
         )
         raw, filtered, upper = self._history.row(row, first, now + 1)
         pick = onset.refine(filtered, rate)
@@ -550,7 +560,9 @@ class SeismicDetector:
             rate,
             in_coda=watch.trigger > watch.frozen_since,
         )
-        reason = discriminate.doubt(evidence)
+        since = now - first - pick.index
+        young = since < round(_YOUNG_S * rate) and not watch.moved
+        reason = "young" if young else discriminate.doubt(evidence)
         last = watch.trigger + round(discriminate.LAST_LOOK_S * rate)
         if reason is None and self._alone(row, now, column, last=now >= last):
             reason = "horizontal"
@@ -558,10 +570,15 @@ class SeismicDetector:
         if reason and now < last:
             watch.look = min(last, now + max(1, round(_LOOK_EVERY_S * rate)))
             return
+        if young:
+            self._trigger(watch, now - since, moved=True)
+            return
         watch.state = _State.SHAKING
         channel = self._channels[row]
         if reason:
             watch.again, watch.judged = now + 1, _ESCALATION * ratio
+            if reason in _BRIEF:
+                watch.over = min(now, watch.trigger)
             self._find(now, row, Rejected(channel, when, declared, reason))
             if reason == "spike":
                 self._find(now, row, Quality(channel, "spike", when, decided=declared))
