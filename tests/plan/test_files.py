@@ -1,3 +1,4 @@
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -9,6 +10,7 @@ from gateway.events import Hazard, Level
 from gateway.plan.files import Limits, PlanError, check_plan, read_patterns, read_plan
 
 HERE = Path(gateway.plan.__file__).parent
+ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((HERE / "plans").glob("*.toml"))
 EARTHQUAKE = (HERE / "plans" / "earthquake.toml").read_text(encoding="utf-8")
 PATTERNS = read_patterns(tomllib.loads((HERE / "patterns.toml").read_text(encoding="utf-8")))
@@ -151,3 +153,57 @@ def test_quiet_hours_silence_only_the_lower_levels(
 ) -> None:
     text = EARTHQUAKE.replace("[end]", '[quiet]\nhours = [22, 6]\nbelow = "orange"\n\n[end]')
     assert read_plan(tomllib.loads(text)).quiet(level, round(hour_utc * 3600e9)) is quiet
+
+
+DOCUMENTED = re.findall(
+    r"```toml\n(.*?)```", (ROOT / "docs" / "plans.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+def test_the_example_of_the_documentation_is_right_and_has_every_key() -> None:
+    example, pattern = DOCUMENTED
+    patterns = PATTERNS + read_patterns(tomllib.loads(pattern))
+    plan = read_plan(tomllib.loads(example))
+    assert check_plan(plan, patterns, {"roof": Limits(300, 900), "yard": Limits(300, 900)}) == []
+    for key in ("plan", "level.red", "level.red.escalate", "end", "quiet", "pattern.our-city"):
+        table, _, last = key.rpartition(".")
+        inline = last == "escalate"
+        text = (
+            example.replace("escalate = {", "escalate = { nonsense = 1,", 1)
+            if inline
+            else (
+                (pattern if last == "our-city" else example).replace(
+                    f"[{key}]", f"[{key}]\nnonsense = 1"
+                )
+            )
+        )
+        read = read_patterns if last == "our-city" else read_plan
+        with pytest.raises(PlanError) as caught:
+            read(tomllib.loads(text))
+        known = next(t for k, t in caught.value.faults if k == f"{key}.nonsense").split(
+            "there are "
+        )[1]
+        missing = [k for k in known.split(", ") if f"{k} =" not in example + pattern]
+        assert missing in ([], ["civil_defence"]), (table, missing)
+
+
+def test_the_shipped_plans_are_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "plans.md").read_text(encoding="utf-8")
+    for path in SHIPPED:
+        assert text.count(f"| {path.stem} ") == 2, path.stem
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_texts_are_observations_with_advice_in_both_languages(path: Path) -> None:
+    plan = read_plan(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+    for rule in plan.levels:
+        assert re.search(r"^\{station\}：本地.*达到.*标准.*。$", rule.text_zh), rule.text_zh
+        assert rule.text_zh.count("。") == 1, "the first sentence is CAP's headline"
+        assert rule.text_en.startswith("{station}: ")
+        assert "standard" in rule.text_en
+        assert rule.action_zh.endswith("。")
+        assert rule.action_en.endswith(".")
+        assert "预警" not in rule.text_zh + rule.action_zh
+    assert plan.ended_zh
+    assert plan.author
+    assert plan.audiences
