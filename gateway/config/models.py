@@ -409,7 +409,7 @@ class Waveforms(Table):
     """Waveforms to the hub, out of the archive: around events, and windows that it asks for."""
 
     events: list[Literal["alert", "coincidence", "onset"]] = Field(
-        default=["alert", "coincidence"],
+        default=["alert"],
         description="What waveforms are sent of: earthquake alerts, coincidences, onsets",
     )
     pre_s: float = Field(default=30.0, ge=0, le=600, description="Before the event")

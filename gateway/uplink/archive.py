@@ -383,6 +383,7 @@ class Archive(Sink):
             if again is not None:
                 self.incident("dropped", f"{channel}: archived twice already", len(again.samples))
             return
+        repeated = again is not None and channel not in self._fresh
         if again is None or len(again.samples) < len(samples):
             self._fresh.add(channel)
         if gap is not None:
@@ -390,7 +391,7 @@ class Archive(Sink):
             self._log(
                 gap.begin_ns, "gap", channel=channel, until=iso(gap.until_ns), missing_s=missing_s
             )
-        if again is not None and channel in self._fresh:
+        if again is not None and not repeated:
             self._log(
                 again.start_ns,
                 "overlap",
@@ -581,26 +582,30 @@ class Archive(Sink):
             self._fails(error, now_s)
 
     def _give_up(self) -> None:
+        """Remove days until there is room.
+
+        Raises:
+            OSError: there is none though only the newest day is left.
+        """
         quota, reserve = self._config.quota_mb << 20, self._config.reserve_mb << 20
-        while days := self.sds.days:
-            oldest = days[0]
-            too_old = (
-                self._config.days
-                and self._sure_day is not None
-                and oldest <= self._sure_day - self._config.days
-            )
+        while True:
+            days = self.sds.days
             full = self.sds.free_bytes() < reserve
-            if too_old:
-                self._remove(oldest, "older than days")
-            elif self.sds.used_bytes > quota:
-                self._remove(oldest, "over quota_mb")
-            elif full and len(days) > 1:
-                self._remove(oldest, "less than reserve_mb left on the disk")
+            if days and self._is_too_old(days[0]):
+                self._remove(days[0], "older than days")
+            elif days and self.sds.used_bytes > quota:
+                self._remove(days[0], "over quota_mb")
+            elif len(days) > 1 and full:
+                self._remove(days[0], "less than reserve_mb left on the disk")
             elif full:
                 reason = f"less than {self._config.reserve_mb} MB (reserve_mb) left"
                 raise OSError(errno.ENOSPC, reason, str(self.sds.root))
             else:
                 return
+
+    def _is_too_old(self, day: int) -> bool:
+        limit = self._config.days
+        return limit > 0 and self._sure_day is not None and day <= self._sure_day - limit
 
     def _remove(self, day: int, why: str) -> None:
         freed = self.sds.remove_day(day)

@@ -108,7 +108,7 @@ class WaveformsConfig:
     """``[uplink.waveforms]``."""
 
     continuous: bool = False
-    events: tuple[str, ...] = ("alert", "coincidence")
+    events: tuple[str, ...] = ("alert",)
     pre_s: float = 30.0
     post_s: float = 60.0
     event_kb: int = 512

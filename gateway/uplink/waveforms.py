@@ -136,22 +136,24 @@ class Occasion:
 
 
 class Occasions:
-    """Windows around what happened, each once; overlapping ones of one reason are not repeated."""
+    """Windows around what happened; one needs none of its own that lies early in another."""
 
     def __init__(self, pre_s: float, post_s: float) -> None:
         self._pre_ns, self._post_ns = round(pre_s * NS), round(post_s * NS)
         self._post_s = post_s
         self._waiting: deque[Occasion] = deque()
-        self._covered_ns = 0
+        self._last_ns: int | None = None
 
     def happened(self, time_ns: int, of: str, channels: tuple[str, ...], now_s: float) -> bool:
         """Something happened; whether a window is made for it (another may cover it already)."""
-        if time_ns < self._covered_ns and time_ns > self._covered_ns - self._post_ns:
+        if self._last_ns is not None and (
+            -self._pre_ns <= time_ns - self._last_ns < self._post_ns // 2
+        ):
             return False
         if len(self._waiting) >= MAX_WAITING:
             return False
         window = Window("event", of, channels, time_ns - self._pre_ns, time_ns + self._post_ns)
-        self._covered_ns = window.end_ns
+        self._last_ns = time_ns
         self._waiting.append(Occasion(window, now_s + self._post_s + LATE_S))
         return True
 
