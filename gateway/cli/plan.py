@@ -1,6 +1,7 @@
 """``gateway plan``: the emergency plans, as they hold here, as files, and tried on data."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -96,11 +97,13 @@ def listing(config: ConfigFile = CONFIG, as_json: AsJson = False) -> None:
                 f"{rule.level.name}: {rule.pattern or 'no siren'}" for rule in plan.levels
             ),
             "next_revision": plan.next_revision,
+            "overdue": plan.overdue(time.time_ns()),
             "file": plan.file,
         }
         for plan in _here(config).plans.values()
     ]
-    output.show(rows, ["hazard", "version", "levels", "next_revision", "file"], as_json=as_json)
+    columns = ["hazard", "version", "levels", "next_revision", "overdue", "file"]
+    output.show(rows, columns, as_json=as_json)
 
 
 @app.command()
@@ -122,16 +125,33 @@ def show(hazard: HazardName, config: ConfigFile = CONFIG, as_json: AsJson = Fals
         output.say(f"  tells {', '.join(rule.audiences or plan.audiences)}")
         if (often := rule.escalation) is not None:
             besides = f", telling {', '.join(often.audiences)} besides" if often.audiences else ""
-            times = f"{often.times} times, every {often.every_s:g} s"
-            output.say(f"  again {often.after_s:g} s later unless switched off, {times}{besides}")
+            more = f", {often.times} times {_span(often.every_s)} apart" if often.times > 1 else ""
+            output.say(f"  again {_span(often.after_s)} later unless switched off{more}{besides}")
         output.say(f"  zh    {rule.text_zh}{rule.action_zh}")
         output.say(f"  en    {rule.text_en} {rule.action_en}".rstrip())
-    output.say(f"\nends {plan.hold_s:g} s after its conditions; again after {plan.rearm_s:g} s")
-    output.say(f"said again every {plan.valid_s / 2:g} s; lasts {plan.longest_s:g} s at most")
+    held = f"{_span(plan.hold_s)} after its conditions" if plan.hold_s else "with its conditions"
+    output.say(f"\nends {held}; a new alert no sooner than {_span(plan.rearm_s)} later")
+    output.say(f"said again every {_span(plan.valid_s / 2)}; lasts {_span(plan.longest_s)} at most")
+    for name, text in (
+        ("lowered", plan.lowered_zh),
+        ("lowered", plan.lowered_en),
+        ("end", plan.ended_zh),
+        ("end", plan.ended_en),
+    ):
+        if text:
+            output.say(f"  {name:7} {text}")
     output.say(f"event code {plan.cap_event or 'none'}")
     if plan.quiet_hours:
         begin, end = plan.quiet_hours
         output.say(f"no siren below {plan.quiet_below.name} from {begin:g} to {end:g} h local time")
+
+
+def _span(seconds: float) -> str:
+    """A length of time in the largest unit that leaves it whole."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _siren(rule: "LevelRule", patterns: "Mapping[str, Pattern]") -> str:
@@ -571,26 +591,26 @@ def _outcome(
 
 def _step(record: Mapping[str, Any]) -> str:
     """What happened, with why: one record for people."""
-    time = record["time"]
+    at = record["time"]
     if record["type"] == "siren":
         why = f": {record['reason']}" if record["reason"] else ""
         what = f"{record['siren']} {record['action']} {record['pattern']}{why}"
-        return f"{time}  siren  {what}"
+        return f"{at}  siren  {what}"
     if record["type"] == "quality":
-        return f"{time}  data   {record['channel']} {record['kind']}: {record['detail']}"
+        return f"{at}  data   {record['channel']} {record['kind']}: {record['detail']}"
     if record["type"] == "level":
         window_h = record["window_h"] or 0
         window = f" in {window_h:g} h" if window_h >= 1 else f" in {window_h * 60:g} min"
         window = window if window_h else ""
         seen = f"{record['value']:g} {record['unit']}{window} by {record['scale']}"
-        return f"{time}  scale  {record['level']}: {record['sensor']} has {seen}"
+        return f"{at}  scale  {record['level']}: {record['sensor']} has {seen}"
     numbers = (
         f"{key} {value:g}"
         for key, value in record["inputs"].items()
         if isinstance(value, float)
         and key not in ("scale", "grade", "value", "window_h", "reminder")
     )
-    lines = [f"{time}  {record['phase']:6} {record['level']}, because {record['reason']}"]
+    lines = [f"{at}  {record['phase']:6} {record['level']}, because {record['reason']}"]
     if shown := ", ".join(numbers):
         lines.append(f"  with   {shown}")
     lines.append(f"  tells  {', '.join(record['audiences'])}")

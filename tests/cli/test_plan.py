@@ -44,6 +44,7 @@ def test_without_a_configuration_the_shipped_plans_are_listed(tmp_path: Path) ->
     rows = {row["hazard"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert {"earthquake", "rainstorm"} <= rows.keys()
     assert rows["earthquake"]["levels"].startswith("red: disaster")
+    assert rows["earthquake"]["overdue"] is False
     assert "these are the shipped plans" in done.stderr
 
 
@@ -56,6 +57,20 @@ def test_a_station_s_own_plan_takes_the_place_of_the_shipped_one(tmp_path: Path)
     assert str(own) in done.stdout
     assert "when  intensity >= 7" in done.stdout
     assert "siren disaster (120 s) on all" in done.stdout
+
+
+def test_a_plan_is_shown_whole(tmp_path: Path) -> None:
+    said = plan(tmp_path, "show", "flood").stdout
+    for line in (
+        "  tells site, hub, community",
+        "  again 10 min later unless switched off, 3 times 10 min apart, telling emergency besides",
+        "ends with its conditions; a new alert no sooner than 0 s later",
+        "said again every 12 h; lasts 14 d at most",
+        "  lowered {station}：本地实测已低于洪水{from}标准，降为{level}标准。",
+        "event code OET:v1.2=OET-081",
+        "no siren below orange from 22 to 6 h local time",
+    ):
+        assert line in said
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import gateway.plan
 from gateway.events import (
@@ -420,3 +422,93 @@ def test_after_a_reboot_a_scale_says_whether_an_alert_still_stands() -> None:
         Phase.expire,
         "interrupted, and not reached again since",
     )
+
+
+# --- whatever happens -----------------------------------------------------------------------------
+
+WHAT = st.one_of(
+    st.tuples(st.just("scale"), st.sampled_from(list(Level)), st.sampled_from("ab")),
+    st.tuples(st.just("mode"), st.sampled_from(list(Status))),
+    st.tuples(st.just("wait"), st.integers(1, 4000)),
+    st.tuples(st.just("off")),
+    st.tuples(st.just("cancel")),
+    st.tuples(st.just("crash"), st.booleans()),
+)
+
+
+class Story:
+    """A station to which things happen, and all that it says."""
+
+    def __init__(self, hold_s: float) -> None:
+        self._hold_s = hold_s
+        self.subject = self._fresh()
+        self.status = Status.actual
+        self.t = 1
+        self.said: list[Alert] = []
+
+    def _fresh(self) -> Lifecycle:
+        times = {"hold_s": self._hold_s, "rearm_s": 120.0, "longest_s": 20_000.0, "valid_s": 9000.0}
+        return rainstorm(**times)  # type: ignore[arg-type]  # fields of the plan
+
+    def happen(self, name: str, *rest: Any) -> None:
+        self.t += 1
+        self.said += tick(self.subject, self.t)
+        getattr(self, name)(*rest)
+
+    def scale(self, level: Level, sensor: str) -> None:
+        self.said += rain(self.subject, level, self.t, sensor, self.status)
+
+    def mode(self, status: Status) -> None:
+        self.status = status
+
+    def wait(self, seconds: int) -> None:
+        self.t += seconds
+        self.said += tick(self.subject, self.t)
+
+    def off(self) -> None:
+        self.subject.acknowledge()
+
+    def cancel(self) -> None:
+        for current in list(self.subject.active.values()):
+            ended = self.subject.cancel(current.id, self.t * NS, "by order")
+            self.said += [self.subject.worded(alert) for alert in ended]
+
+    def crash(self, same_boot: bool) -> None:
+        state = json.loads(json.dumps(self.subject.state()))
+        self.subject = self._fresh()
+        self.subject.restore(state, self.t * NS, same_boot=same_boot)
+
+    def to_its_end(self) -> None:
+        """Nothing stands any more, and time gets on from deadline to deadline."""
+        for sensor in "ab":
+            self.happen("scale", Level.none, sensor)
+        while (due := self.subject.next_deadline()) is not None:
+            self.said += tick(self.subject, due / NS)
+            following = self.subject.next_deadline()
+            assert following is None or following > due
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(WHAT, max_size=40), st.sampled_from([0.0, 90.0, 1000.0]))
+def test_whatever_happens_alerts_begin_go_on_and_end(what: list[Any], hold_s: float) -> None:
+    """One alert at a time, each with one beginning and one end, all in order of time."""
+    story = Story(hold_s)
+    for name, *rest in what:
+        story.happen(name, *rest)
+    story.to_its_end()
+    assert story.subject.active == {}
+    times = [alert.time_ns for alert in story.said]
+    assert times == sorted(times)
+    current, ids = "", set()
+    for alert in story.said:
+        if alert.phase is Phase.alert:
+            assert current == ""
+            assert alert.id not in ids
+            current = alert.id
+            ids.add(current)
+        assert alert.id == current
+        assert alert.text_zh
+        ends = alert.phase in (Phase.cancel, Phase.expire)
+        assert (alert.level is Level.none) is ends
+        current = "" if ends else current
+    assert current == ""
