@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench campaign detect-report rain-check clean
+.PHONY: help setup demo test check format bench campaign campaign-uplink day detect-report rain-check clean
 
 help:
 	@echo "make demo    a recorded earthquake and rainstorm through the whole gateway, in two minutes"
@@ -11,6 +11,8 @@ help:
 	@echo "make check   style and types only"
 	@echo "make bench   speed and memory, as ratios"
 	@echo "make campaign    1,000 random faults in the middle of alerts, a quarter of an hour"
+	@echo "make campaign-uplink  300 faults at random between station and hub: is anything lost?"
+	@echo "make day     a day of a station in fast motion, with every outage: is anything missing?"
 	@echo "make detect-report    detection on the recordings, written to docs/detection.md"
 	@echo "make rain-check       level times of every rain series against exact arithmetic"
 	@echo "make clean   remove what make has made"
@@ -44,6 +46,12 @@ SEED ?= 1
 STATIONS ?= 4
 campaign: setup
 	$(BIN)/python -m tests.campaign --faults $(FAULTS) --seed $(SEED) --stations $(STATIONS)
+
+campaign-uplink: setup
+	$(BIN)/python -m tests.uplink.campaign
+
+day: setup
+	$(BIN)/python -m tests.uplink.day
 
 detect-report: setup
 	PYTHONPATH=. $(BIN)/python tools/detect_report.py

@@ -93,7 +93,7 @@ class Hub:
         self._latest: dict[str, int] = {}
         self._unacknowledged: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
-        """Messages received, repeated and refused."""
+        """Messages received, repeated, refused, and conflicting: repeated with other content."""
         self.connected = False
         self.trouble = ""
         """Why the broker can't be reached or does not let us listen; empty if it does."""
@@ -201,18 +201,37 @@ class Hub:
             source = event["source"]
             if message.kind not in RETAINED and not Kind[message.kind].bulk:
                 self._unacknowledged.setdefault(source, []).append(message.id)
-            new = self._db.execute(
-                "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?)",
-                (source, message.id, message.sequence, message.type, message.time, item.payload),
-            ).rowcount
-            if not new:
-                self.counts["repeated"] += 1
+            if self._repeated(message, source):
                 continue
+            self._db.execute(
+                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)",
+                (source, message.id, message.sequence, message.type, message.time, item.payload),
+            )
             self.counts["received"] += 1
             self._latest[source] = max(message.sequence, self._latest.get(source, 0))
             told.append(message)
         self._db.execute("COMMIT")
         return told
+
+    def _repeated(self, message: Message, source: str) -> bool:
+        """Whether it is here already; of two sequences of a repeat the higher one holds.
+
+        A station that was killed numbers anew what it had not stored, in the old order.
+        """
+        known = self._db.execute(
+            "SELECT payload FROM message WHERE source = ? AND id = ?", (source, message.id)
+        ).fetchone()
+        if known is None:
+            return False
+        self.counts["repeated"] += 1
+        if json.loads(known[0])["data"] != message.data:
+            self.counts["conflicting"] += 1
+            self.trouble = f"{source} {message.id}: came again with other content; the first holds"
+        self._db.execute(
+            "UPDATE message SET sequence = max(sequence, ?) WHERE source = ? AND id = ?",
+            (message.sequence, source, message.id),
+        )
+        return True
 
     def _greet(self, topic: str, t: int) -> None:
         """Tell a station whose status lay at the broker that someone acknowledges again."""
