@@ -303,6 +303,8 @@ class Feed:
         if hello.get("data") == "memory":
             client.data_at = self._data.first
             self._keeps_data = True
+        else:
+            client.given_data = True
         client.greeted = True
 
     def ask(self, request: Request) -> None:
@@ -327,6 +329,7 @@ class _Client:
         self.asked_at: int | None = None
         self.wants_data = False
         self.data_at = 0
+        self.given_data = False
 
     @property
     def wants_journal(self) -> bool:
@@ -398,11 +401,13 @@ class _Client:
         if not self.wants_data or connection.waiting_bytes >= WINDOW_BYTES:
             return
         if self.data_at < data.first:
-            self._gap("data", data.first - self.data_at)
+            if self.given_data:  # else it has only just come and asked for what there is
+                self._gap("data", data.first - self.data_at)
             self.data_at = data.first
         while self.data_at < data.end and connection.waiting_bytes < WINDOW_BYTES:
             connection.send(data.at(self.data_at)[1])
             self.data_at += 1
+            self.given_data = True
 
     def _gap(self, stream: str, lost: int | None) -> None:
         self.connection.send(_dump({"stream": "gap", "of": stream, "lost": lost}) + b"\n")

@@ -210,14 +210,20 @@ class Spool:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS line (id INTEGER PRIMARY KEY, text TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS minute (channel TEXT PRIMARY KEY, end_ns INT)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY, run_id, seq)")
         self._quota_bytes = quota_bytes
         self.last = self._db.execute("SELECT ifnull(max(id), 0) FROM line").fetchone()[0]
         """Id of the newest line."""
         self.count = self._db.execute("SELECT count(*) FROM line").fetchone()[0]
         """How many lines there are."""
 
-    def add(self, texts: Sequence[str], minutes: Mapping[str, int] = {}) -> int:
-        """Keep lines, and the ends of the channels' last minutes among them.
+    def add(
+        self,
+        texts: Sequence[str],
+        minutes: Mapping[str, int] = {},
+        place: tuple[str, int] | None = None,
+    ) -> int:
+        """Keep lines, the ends of the channels' last minutes, and the last reading's place.
 
         Gives how many of the oldest lines had to go for them.
 
@@ -230,6 +236,8 @@ class Spool:
             rows = enumerate(texts, last + 1)  # an id is never used twice, even in an empty table
             self._db.executemany("INSERT INTO line VALUES (?, ?)", rows)
             self._db.executemany("INSERT OR REPLACE INTO minute VALUES (?, ?)", minutes.items())
+            if place is not None:
+                self._db.execute("INSERT OR REPLACE INTO place VALUES (0, ?, ?)", place)
             while used_bytes(self._db) > self._quota_bytes and (removed := self._drop_oldest()):
                 dropped += removed
             self._db.execute("COMMIT")
@@ -257,6 +265,11 @@ class Spool:
         """The end of each channel's last minute."""
         return dict(self._db.execute("SELECT channel, end_ns FROM minute"))
 
+    def place(self) -> tuple[str, int] | None:
+        """Run and number of the last reading that was kept."""
+        found: tuple[str, int] | None = self._db.execute("SELECT run_id, seq FROM place").fetchone()
+        return found
+
     def close(self) -> None:
         self._db.close()
 
@@ -281,6 +294,8 @@ class Influx(Sink):
         self._write = write
         self._held: list[str] = []
         self._held_minutes: dict[str, int] = {}
+        self._held_place: tuple[str, int] | None = None
+        self._known_place: tuple[str, int] | None = None
         self._sent_live = 0
         self._pause_s = PAUSE_S[0]
         self._next_try_s = 0.0
@@ -312,10 +327,20 @@ class Influx(Sink):
                 for value in self._minutes.take(item["packet"]):
                     self._held.append(minute_line(value, self._station))
                     self._held_minutes[value.channel] = value.end_ns
-            else:
+            elif not self._is_known(item):
                 self._held += lines(item, self._station)
         except (KeyError, ValueError, TypeError) as error:
             self.incident("garbled", f"an item of the feed: {error!r}")
+
+    def _is_known(self, item: Item) -> bool:
+        """Whether it is a reading that the core repeats after a restart: some servers keep both."""
+        if item.get("stream") != "data":
+            return False
+        place, known = (str(item["run_id"]), int(item["seq"])), self._known_place
+        if known is not None and known[0] == place[0] and place[1] <= known[1]:
+            return True
+        self._held_place = place
+        return False
 
     def _guarded_step(self, step: Callable[[Spool], bool]) -> bool:
         """A step that needs the spool; a disk that fails is said, a damaged spool begins anew."""
@@ -324,6 +349,7 @@ class Influx(Sink):
                 self._opened = Spool(self._path, self._config.quota_mb << 20)
                 self._sent_live = self._opened.last
                 self._minutes = self._minutes or Minutes(self._opened.minutes())
+                self._known_place = self._known_place or self._opened.place()
             done = step(self._opened)
         except sqlite3.Error as error:
             self.wrong("store", f"{self._path}: {error}")
@@ -344,7 +370,7 @@ class Influx(Sink):
             del self._held[:over]
             self.incident("dropped", "lines that could not be stored", over)
         if self._held:
-            if dropped := spool.add(self._held, self._held_minutes):
+            if dropped := spool.add(self._held, self._held_minutes, self._held_place):
                 self.incident("dropped", "the oldest lines, over the spool's quota", dropped)
             self._held.clear()
             self._held_minutes.clear()

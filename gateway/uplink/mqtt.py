@@ -139,7 +139,9 @@ _HUNG_UP_SECURE = Remedy(
     (), "see whether it accepts this station's certificate and lets it in", lasting=False
 )
 """A broker's TLS alert does not always arrive before the end of the connection."""
-_HUNG_UP_CLEAR = Remedy((), "see that the broker lets this station in, and whether it wants mqtts")
+_HUNG_UP_CLEAR = Remedy(
+    (), "see that the broker lets this station in, and whether it wants mqtts", lasting=False
+)
 _REMEDIES = (
     Remedy(("Bad user name or password",), "correct username or password_file"),
     Remedy(

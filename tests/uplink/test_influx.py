@@ -189,6 +189,24 @@ def test_what_was_spooled_outlives_a_restart(make: Callable[..., Influx]) -> Non
     until(lambda: len(server.taken) == 50)
 
 
+def test_a_reading_that_the_core_repeats_is_written_once(make: Callable[..., Influx]) -> None:
+    def item(n: int) -> dict[str, Any]:
+        return {"stream": "data", "run_id": "r", "seq": n, **reading(n)}
+
+    server = Server()
+    it = make(server)
+    for n in range(1, 5):
+        it.take(item(n))
+    until(lambda: len(server.taken) == 4)
+    it.close()
+    again = make(server)
+    for n in range(2, 8):
+        again.take(item(n))
+    until(lambda: len(server.taken) >= 7)
+    again.close()
+    assert len(set(server.taken)) == len(server.taken) == 7
+
+
 def test_over_the_quota_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", 200_000)
     dropped = sum(spool.add([f"{n} {'x' * 100}"] * 100) for n in range(50))
