@@ -24,6 +24,8 @@ def plot(
 ) -> None:
     """Draw recordings with the onsets, levels, alerts and siren times of their replay.
 
+    Rain is drawn with the sums and thresholds of the scales in force.
+
     A pause of more than ten minutes begins another drawing, PNG-2 and so on.
     """
     from gateway.detect.settings import Sensitivity
@@ -36,7 +38,8 @@ def plot(
         rest = Sensitivity.parse(sensitivity) if sensitivity else None
     except (RecordingError, ValueError) as error:
         output.fail(str(error), output.WRONG_USE)
-    replay = Replay(default_base(), inventory=known, sensitivity=rest)
+    base = default_base()
+    replay = Replay(base, inventory=known, sensitivity=rest)
     records = list(replay.run(files))
     faults = list(replay.summary.faults)
     recordings = []
@@ -46,7 +49,7 @@ def plot(
         except RecordingError as error:
             if str(error) not in faults:
                 faults.append(str(error))
-    made = pictures(recordings, records, known, rest)
+    made = pictures(recordings, records, known, rest, scales=base.scales)
     path = out or files[0].with_suffix(".png")
     for number, picture in enumerate(made, 1):
         place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")

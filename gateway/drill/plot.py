@@ -15,6 +15,9 @@ import numpy as np
 
 from gateway.detect.filters import Float
 from gateway.detect.quality import BRIDGE_S
+from gateway.detect.rain import QUANTITIES as RAIN_QUANTITIES
+from gateway.detect.rain import RainGauge
+from gateway.detect.scale import RAIN, Measure, Scale
 from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.drill import recording
 from gateway.drill.recording import Inventory, Recording, RecordingError, Series, Waveform
@@ -24,6 +27,7 @@ from gateway.events import MICRO, NS, iso, parse_iso
 
 MAX_ROWS = 12
 """Channels in one drawing."""
+MAX_LEGEND_ROWS = 8
 MAX_POINTS = 6000
 """Longer traces are drawn as the band between lowest and highest value."""
 HOURS_NS = 2 * 3600 * NS
@@ -38,17 +42,25 @@ LEVEL_COLOURS = {
     "orange": "darkorange",
     "red": "tab:red",
 }
+CURVE_COLOURS = ("tab:blue", "tab:purple", "tab:brown", "0.3", "tab:cyan", "tab:pink")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One channel. ``ratio`` is None for readings, which are drawn as steps."""
+    """One channel. ``ratio`` is None for readings, which are drawn as steps.
+
+    ``curves`` are further (label, values) at the same times, ``limits`` thresholds as (label,
+    value, colour).
+    """
 
     name: str
     unit: str
     times_ns: np.ndarray[Any, np.dtype[np.int64]]
     values: Float
     ratio: Float | None = None
+    label: str = ""
+    curves: tuple[tuple[str, Float], ...] = ()
+    limits: tuple[tuple[str, float, str], ...] = ()
 
     @property
     def station(self) -> str:
@@ -163,7 +175,18 @@ def draw(picture: Picture, path: Path) -> None:
 def _draw_row(place: Any, row: Row, picture: Picture, axis: _Axis) -> None:
     along = axis.at(row.times_ns)
     if row.ratio is None:
-        place.step(along, row.values, where="post", color="tab:blue", linewidth=1)
+        curves = [(row.label, row.values), *row.curves]
+        for (label, values), colour in zip(curves, CURVE_COLOURS, strict=False):
+            place.step(along, values, where="post", linewidth=1.2, color=colour, label=f"_{label}")
+        for label, value, colour in row.limits:
+            place.axhline(value, color=colour, linestyle="-.", linewidth=1, label=f"_{label}")
+        if row.curves or row.limits:
+            keys = place.get_lines()[: len(curves) + len(row.limits)]
+            words = [key.get_label().removeprefix("_") for key in keys]
+            shown = [(key, word) for key, word in zip(keys, words, strict=True) if word]
+            place.add_artist(
+                place.legend(*zip(*shown, strict=True), loc="upper left", fontsize=7, ncols=2)
+            )
     elif len(along) <= MAX_POINTS * 3:
         place.plot(along, row.values, color="0.25", linewidth=0.6)
     else:
@@ -191,7 +214,12 @@ def _draw_legend(place: Any, places: Sequence[Any]) -> None:
         once |= dict(zip(labels, lines, strict=True))
     if once:
         place.legend(
-            once.values(), once.keys(), loc="upper right", fontsize=8, framealpha=0.9, ncols=2
+            once.values(),
+            once.keys(),
+            loc="upper right",
+            fontsize=7,
+            framealpha=0.7,
+            ncols=-(-len(once) // MAX_LEGEND_ROWS),
         )
 
 
@@ -238,8 +266,12 @@ def pictures(
     inventory: Inventory | None = None,
     sensitivity: Sensitivity | None = None,
     settings: SeismicSettings | None = None,
+    scales: Sequence[Scale] = (),
 ) -> list[Picture]:
-    """Drawings of recordings with the ``records`` of their replay, one for each stretch of time."""
+    """Drawings of recordings with the ``records`` of their replay, one for each stretch of time.
+
+    ``scales`` are those of the replay: their windows and thresholds are drawn.
+    """
     chosen = settings or SeismicSettings()
     rows: list[Row] = []
     names = []
@@ -247,7 +279,7 @@ def pictures(
         names.append(found.path.name)
         for waveform in found.waveforms:
             rows += _waveform_rows(waveform, inventory, sensitivity, chosen)
-        rows += [row for series in found.series for row in _series_rows(series)]
+        rows += [row for series in found.series for row in _series_rows(series, scales)]
     moments, stretches = _decisions(records)
     return _pages(", ".join(names), rows, moments, stretches, chosen)
 
@@ -326,9 +358,10 @@ def _stretches(waveform: Waveform) -> list[list[Any]]:
     return found
 
 
-def _series_rows(series: Series) -> list[Row]:
+def _series_rows(series: Series, scales: Sequence[Scale]) -> list[Row]:
     rows = []
-    for quantity in dict.fromkeys(reading.quantity for reading in series.readings):
+    quantities = dict.fromkeys(reading.quantity for reading in series.readings)
+    for quantity in quantities:
         known = [
             (r.time_ns, r.micro / MICRO)
             for r in series.readings
@@ -337,9 +370,71 @@ def _series_rows(series: Series) -> list[Row]:
         if known:
             times = np.array([time_ns for time_ns, _ in known], np.int64)
             values = np.array([value for _, value in known])
-            rows.append(Row(series.sensor, quantity, times, values))
-            if quantity == "rain_mm":
-                rows.append(Row(series.sensor, "sum of rain, mm", times, np.cumsum(values)))
+            rows.append(
+                Row(series.sensor, quantity, times, values, limits=_limits(quantity, scales))
+            )
+    if any(quantity in RAIN_QUANTITIES for quantity in quantities):
+        rows += _rain_rows(series, scales)
+    return rows
+
+
+def _limits(quantity: str, scales: Sequence[Scale]) -> tuple[tuple[str, float, str], ...]:
+    """Thresholds that are compared with a plain value of this quantity, or its mean or highest."""
+    plain = {Measure.value, Measure.mean, Measure.max}
+    return tuple(
+        (
+            f"{scale.name} {step.level.name}",
+            c.at_least_micro / MICRO,
+            LEVEL_COLOURS[step.level.name],
+        )
+        for scale in scales
+        if not scale.index and not scale.needs_warning
+        for step in scale.steps
+        for c in step.conditions
+        if c.quantity == quantity and c.measure in plain
+    )
+
+
+def _rain_rows(series: Series, scales: Sequence[Scale]) -> list[Row]:
+    """All rain that has fallen, and for each rain scale the sums that it looks at."""
+    gauge = RainGauge()
+    fallen = [
+        (r.time_ns, found.nm)
+        for r in series.readings
+        if r.quantity in RAIN_QUANTITIES
+        and (found := gauge.take(r)) is not None
+        and found.nm is not None
+    ]
+    if not fallen:
+        return []
+    times = np.array([time_ns for time_ns, _ in fallen], np.int64)
+    running = np.cumsum([nm for _, nm in fallen]) / MICRO
+    rows = [Row(series.sensor, "sum of rain, mm", times, running)]
+    before = np.concatenate(([0.0], running))
+    for scale in scales:
+        if scale.quantities != (RAIN,):
+            continue
+        sums = [
+            (
+                f"{window_s / 3600:g} h",
+                running - before[np.searchsorted(times, times - window_s * NS, "right")],
+            )
+            for window_s in sorted({c.window_s for c in scale.conditions})
+        ]
+        limits = tuple(
+            (
+                f"{step.level.name} {c.at_least_micro / MICRO:g} mm in {c.window_s / 3600:g} h",
+                c.at_least_micro / MICRO,
+                LEVEL_COLOURS[step.level.name],
+            )
+            for step in scale.steps
+            for c in step.conditions
+        )
+        label, values = sums[0]
+        rows.append(
+            Row(series.sensor, f"{scale.name}\nsums, mm", times, values, None, label,
+                tuple(sums[1:]), limits)
+        )  # fmt: skip
     return rows
 
 
@@ -373,7 +468,7 @@ def _decisions(records: Iterable[Mapping[str, Any]]) -> tuple[list[Moment], list
                 colour = LEVEL_COLOURS[record["level"]]
                 label = f"level {record['level']}"
                 moments.append(Moment(label, at, colour, "--", record["sensor"]))
-            case "alert":
+            case "alert" if record["hazard"] == "earthquake" or record["phase"] == "alert":
                 label = f"{record['phase']} {record['hazard']} {record['level']}"
                 colour = LEVEL_COLOURS[record["level"]]
                 moments.append(Moment(label, at, colour, ":", record["station"]))

@@ -61,8 +61,19 @@ def test_onset_alert_and_siren_of_the_replay_are_in_the_drawing() -> None:
 
 def test_rain_is_drawn_with_its_sum_and_levels() -> None:
     records = list(Replay(default_base()).run([STORM]))
-    (picture,) = plot.pictures([plot.read(STORM)], records)
-    assert [row.unit for row in picture.rows] == ["rain_mm", "sum of rain, mm"]
+    scales = [s for s in default_base().scales if s.name == "rainstorm-national"]
+    (picture,) = plot.pictures([plot.read(STORM)], records, scales=scales)
+    assert [row.unit for row in picture.rows] == [
+        "rain_mm",
+        "sum of rain, mm",
+        "rainstorm-national\nsums, mm",
+    ]
+    sums = dict(picture.rows[2].curves)
+    assert list(sums) == ["6 h", "12 h"]
+    level = next(record for record in records if record["type"] == "level")
+    at = int(np.searchsorted(picture.rows[2].times_ns, parse_iso(level["time"])))
+    assert sums["12 h"][at] == pytest.approx(level["value"])
+    assert ("blue 50 mm in 12 h", 50.0, "tab:blue") in picture.rows[2].limits
     fallen = [float(line.split(",")[1] or 0) for line in STORM.read_text().splitlines()[1:]]
     assert float(picture.rows[1].values[-1]) == pytest.approx(sum(fallen))
     assert "level blue" in [moment.label for moment in picture.moments]
