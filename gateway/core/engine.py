@@ -807,6 +807,7 @@ class Core:
             "t": t,
             "arming": self._arming.state(t),
             "alerts": self._lifecycle.state(),
+            "past": self._lifecycle.past(),
             "sirens": {name: arbiter.state(t) for name, arbiter in self._arbiters.items()},
             "warnings": self._warnings.state(),
             "gauges": {
@@ -838,6 +839,7 @@ class Core:
                 self.note(name, "gauge_state", t, text, wrong=True)
             self._state_maintenance(name, t, "order before the restart")
         if same_boot:
+            self._lifecycle.restore_past(state.get("past", {}))
             for name, saved in state.get("sirens", {}).items():
                 if name in self._arbiters:
                     self._arbiters[name].restore(saved, t)

@@ -498,6 +498,19 @@ class Lifecycle:
             self.active[hazard] = current
         self._schedule()
 
+    def past(self) -> dict[str, dict[str, Any]]:
+        """What is to be remembered of alerts that have ended, as plain JSON types."""
+        return {
+            hazard.value: {"ended_ns": at, "spent": self._spent.get(hazard, Level.none).name}
+            for hazard, at in self._ended.items()
+        }
+
+    def restore_past(self, past: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take up what :meth:`past` gave earlier in the same boot."""
+        for name, item in past.items():
+            self._ended[Hazard(name)] = item["ended_ns"]
+            self._spent[Hazard(name)] = Level[item["spent"]]
+
     # -- parts -----------------------------------------------------------------------------------
 
     def _rearmed_ns(self, plan: Plan) -> int:

@@ -3,6 +3,7 @@
 The small station of ``tests.core.station``, with plans made for each claim.
 """
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -92,6 +93,18 @@ def test_quiet_hours_hold_only_by_a_clock_that_is_sure(*, sure: bool, sounds: bo
     core.set_utc_offset(NIGHT_NS, sure=sure)
     close(core, NS)
     assert on(core) is sounds
+
+
+def test_what_was_cancelled_stays_so_when_the_core_starts_again() -> None:
+    core = Core(station())
+    alert = those(close(core, NS), Alert)[0]
+    core.cancel(alert.id, 2 * NS, "by hand")
+    after = Core(station())
+    after.restore(json.loads(json.dumps(core.state())), 3 * NS, same_boot=True)
+    assert those(close(after, 4 * NS), Alert) == []
+    close(after, 5 * NS, 0.0)
+    after.tick(40 * NS)
+    assert those(close(after, 50 * NS), Alert)[0].phase is Phase.alert
 
 
 # --- what is measured ---------------------------------------------------------------------------
