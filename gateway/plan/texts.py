@@ -12,7 +12,8 @@ placeholder      meaning (besides the hazard's quantities)
 ``station``      the station's name
 ``level``        the level that holds now: 蓝色, blue …
 ``from``         the level that held before, in texts of lowering and of the end
-``basis``        实测 or 预测, observed or predicted
+``basis``        实测 or 按初至波估计, observed or predicted (地震预测 is the authorities' alone;
+                 ours is an estimate from the P wave that has arrived here)
 ``grade``        the intensity, or the value that decided
 ``unit``         the scale's unit
 ``window_h``     the window of the sum or mean that decided, h
@@ -80,7 +81,7 @@ _MARK = {
 }
 _BASIS = {
     "observed": {"zh": "实测", "en": "observed"},
-    "predicted": {"zh": "预测", "en": "predicted"},
+    "predicted": {"zh": "按初至波估计", "en": "predicted"},
 }
 _REMINDER = {"zh": "【再次提醒】", "en": "[REMINDER] "}
 _LASTING = {"zh": "【仍在持续】", "en": "[STILL SO] "}

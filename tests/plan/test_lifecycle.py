@@ -151,7 +151,7 @@ def test_a_new_alert_begins_only_after_the_re_arm_time() -> None:
 
 def test_a_prediction_says_that_it_is_one() -> None:
     alert = shake(lifecycle(), 2.0, 1, predicted=6.3)[0]
-    assert "预测地震烈度6.3度" in alert.text_zh
+    assert alert.text_zh.startswith("示范站：本地按初至波估计地震烈度6.3度，达到黄色标准。")
     assert "predicted shaking here of intensity 6.3" in alert.text_en
 
 
