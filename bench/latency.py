@@ -34,7 +34,7 @@ from zlib import crc32
 
 import numpy as np
 
-from bench.report import Result
+from bench.report import INSTALLED, Result
 from gateway.core.compiled import Channel, Compiled, Port, Sensor, Siren, Station
 from gateway.detect import SeismicDetector
 from gateway.detect.scale import Condition, Measure, Scale, Step
@@ -249,7 +249,7 @@ def running_core(folder: Path, state: Path) -> Iterator[subprocess.Popen[bytes]]
     command = [sys.executable, "-m", "gateway.core", "--state", str(state)]
     command += ["--run", str(folder / "run")]
     log = (folder / "core.log").open("w")
-    process = subprocess.Popen(command, stderr=log)
+    process = subprocess.Popen(command, stderr=log, env=INSTALLED)
     try:
         yield process
     finally:

@@ -1,7 +1,13 @@
 """What a benchmark reports: a ratio or a count against its goal, measured in one run."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+INSTALLED = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+"""Environment of measured processes: modules are compiled once, as pip leaves them, and BLAS has no
+threads, as in the units."""
+INSTALLED["OPENBLAS_NUM_THREADS"] = "1"
 
 
 @dataclass(frozen=True, slots=True)

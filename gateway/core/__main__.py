@@ -5,15 +5,18 @@ runs with nothing configured, every siren off, and says so. With ``--sirens-off`
 siren of the compiled configuration and leaves; that is the unit's ExecStopPost.
 """
 
-import argparse
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: no worker threads
 
 from gateway.core import logs
 from gateway.core.compiled import Compiled, Station, load
+
+USAGE = "usage: python -m gateway.core [--state DIR] [--run DIR] [--sirens-off]"
 
 
 def load_compiled(state: Path) -> tuple[Compiled, str]:
@@ -29,12 +32,43 @@ def load_compiled(state: Path) -> tuple[Compiled, str]:
     return Compiled(Station("unconfigured", "", "")), "; ".join(problems)
 
 
+@dataclass(slots=True)
+class _Options:
+    """What the command line says. argparse would stay in memory, with gettext and locale."""
+
+    state: Path = Path("/var/lib/gateway")
+    run: Path = Path("/run/gateway")
+    sirens_off: bool = False
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "_Options":
+        """Read the command line.
+
+        Raises:
+            ValueError: it is not of the form of :data:`USAGE`.
+        """
+        options, left = cls(), list(words)
+        while left:
+            name, _, value = left.pop(0).partition("=")
+            if name == "--sirens-off" and not value:
+                options.sirens_off = True
+            elif name not in ("--state", "--run"):
+                raise ValueError(f"unknown argument {name!r}")
+            elif not (value := value or (left.pop(0) if left else "")):
+                raise ValueError(f"{name}: a folder is expected")
+            elif name == "--state":
+                options.state = Path(value)
+            else:
+                options.run = Path(value)
+        return options
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m gateway.core", description=__doc__)
-    parser.add_argument("--state", type=Path, default=Path("/var/lib/gateway"), metavar="DIR")
-    parser.add_argument("--run", type=Path, default=Path("/run/gateway"), metavar="DIR")
-    parser.add_argument("--sirens-off", action="store_true", help="silence every siren and leave")
-    options = parser.parse_args()
+    try:
+        options = _Options.of(sys.argv[1:])
+    except ValueError as error:
+        sys.stderr.write(f"{USAGE}\n{error}\n")
+        return 2
     config, problem = load_compiled(options.state)
     if options.sirens_off:
         from gateway.core.sirens_off import sirens_off  # noqa: PLC0415  not needed to run

@@ -6,7 +6,6 @@ shell's affair. A refusal or a failure is answered ``{"error": "what, where, wha
 """
 
 import contextlib
-import grp
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import Any
 from gateway.core.local_socket import LineConnection, LineTooLongError, listen
 
 GROUP = "gateway-admin"
+GROUPS = Path("/etc/group")
 MAX_REQUEST_BYTES = 4096
 MAX_CONNECTIONS = 8
 MAX_WAITING_BYTES = 1 << 20
@@ -167,10 +167,16 @@ def _error(reason: str) -> bytes:
 
 
 def _gid(name: str) -> int | None:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
+    """Number of a group of this machine; None if there is none.
+
+    From the file, as a service's group is a local one: the name service might wait for a network,
+    and its modules would stay in memory.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in GROUPS.read_text(errors="replace").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split(":")[2])
+    return None
 
 
 def _peer_uid(sock: socket.socket) -> int:

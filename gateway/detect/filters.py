@@ -28,7 +28,7 @@ Section = tuple[float, float, float, float, float]
 NYQUIST_SHARE = 0.45
 """Upper corners stay below this share of the sampling rate; anti-alias filters begin there."""
 
-MAX_RUN = 64
+MAX_RUN = 32
 """Longest run of samples in one product: its work grows with the square, its overhead does not."""
 
 _CACHED_LENGTHS = 8
@@ -149,21 +149,7 @@ class BlockFilter:
         self._baseline = np.zeros((rows, 1))
         self._fresh = np.ones(rows, dtype=bool)
         self._any_fresh = True
-        self._master = self._powers()
         self._prepared: dict[int, tuple[Float, Float, Float, Float]] = {}
-
-    def _powers(self) -> tuple[Float, Float, Float]:
-        """A^k transposed, impulse responses, and C·A^k transposed, up to the longest run."""
-        system, size = self._system, self._state_size
-        powers = np.empty((MAX_RUN + 1, size, size))
-        powers[0] = np.eye(size)
-        for k in range(MAX_RUN):
-            powers[k + 1] = system.a @ powers[k]
-        observed = system.c @ powers[:MAX_RUN]
-        impulse = np.empty((len(system.d), MAX_RUN))
-        impulse[:, 0] = system.d
-        impulse[:, 1:] = (observed[:-1] @ system.b).T
-        return powers, impulse, observed
 
     def _prepare(self, n: int) -> tuple[Float, Float, Float, Float]:
         """What takes (state, samples) of a row to (each output, next state); room for the former.
@@ -172,17 +158,24 @@ class BlockFilter:
         """
         if len(self._prepared) >= _CACHED_LENGTHS:
             del self._prepared[next(iter(self._prepared))]
-        powers, impulse, observed = self._master
-        size, outputs = self._state_size, len(self._system.d)
+        system, size, outputs = self._system, self._state_size, len(self._system.d)
+        powers = np.empty((n + 1, size, size))
+        powers[0] = np.eye(size)
+        for k in range(n):
+            powers[k + 1] = system.a @ powers[k]
+        observed = system.c @ powers[:n]
+        impulse = np.empty((outputs, n))
+        impulse[:, 0] = system.d
+        impulse[:, 1:] = (observed[:-1] @ system.b).T
         matrix = np.zeros((size + n, outputs * n + size))
         for output in range(outputs):
             columns = slice(output * n, (output + 1) * n)
-            matrix[:size, columns] = observed[:n, output].T
+            matrix[:size, columns] = observed[:, output].T
             for k in range(n):
                 matrix[size + k, columns][k:] = impulse[output, : n - k]
         matrix[:size, outputs * n :] = powers[n].T
         for k in range(n):
-            matrix[size + k, outputs * n :] = powers[n - 1 - k] @ self._system.b
+            matrix[size + k, outputs * n :] = powers[n - 1 - k] @ system.b
         work = np.empty((len(self._state), size + n))
         self._prepared[n] = matrix, work, work[:, :size], work[:, size:]
         return self._prepared[n]

@@ -110,7 +110,7 @@ class _History:
 
     def __init__(self, rows: int, length: int) -> None:
         self._rows, self._length = rows, length
-        self._data = np.zeros((rows, 3, 4 * length + MAX_RUN))
+        self._data = np.zeros((rows, 3, 2 * length + MAX_RUN))
         self._at = length
         self._end = 0
         self._single: list[list[float]] = []
