@@ -163,6 +163,7 @@ class Journal:
         self._start = control({"start": start.pack().decode()})
         self._selector: selectors.BaseSelector | None = None
         self._watched: set[int] = set()
+        self._readable = False
         self._dead = 0
         self._requests = self._replies = -1
         self._received = bytearray()
@@ -284,8 +285,8 @@ class Journal:
     def register(self, selector: selectors.BaseSelector) -> None:
         """Keep both pipes registered in ``selector``, restarts included.
 
-        ``key.data`` is a callable that takes the event mask and does nothing: it is enough that
-        the loop turns.
+        ``key.data`` is a callable that takes the event mask and notes at most that there is
+        something to :meth:`poll`: for the rest it is enough that the loop turns.
         """
         self._selector = selector
         self._watch()
@@ -307,7 +308,8 @@ class Journal:
 
     def poll(self) -> list[Item]:
         """What the child says, and what became of what was asked of it."""
-        if self.pid:
+        if self.pid and (self._readable or self._selector is None):
+            self._readable = False
             with contextlib.suppress(BlockingIOError):
                 data = os.read(self._replies, _REPLY_BYTES)
                 self._received += data
@@ -424,8 +426,11 @@ class Journal:
         for fd in self._watched - wanted.keys():
             self._selector.unregister(fd)
         for fd in wanted.keys() - self._watched:
-            self._selector.register(fd, wanted[fd], _turn)
+            self._selector.register(fd, wanted[fd], self._ready)
         self._watched = set(wanted)
+
+    def _ready(self, mask: int) -> None:
+        self._readable |= bool(mask & selectors.EVENT_READ)
 
     def _fork(self, locked: int | None) -> None:
         child_requests, self._requests = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -448,10 +453,6 @@ class Journal:
         if locked is not None:
             os.close(locked)
         self.flush()
-
-
-def _turn(_mask: int) -> None:
-    """Nothing: the loop turns, and :meth:`Journal.flush` and :meth:`Journal.poll` do the rest."""
 
 
 def _wait_for_lock(directory: Path, wait_s: float) -> int | None:

@@ -114,6 +114,9 @@ class Shell:
         self._core = Core(config, self._t)
         self._lines = self._make_lines()
         self._watched: dict[str, tuple[int, int]] = {}
+        self._port_fds: set[int] = set()
+        self._at_rest: set[str] = set()
+        """Ports whose selector needs nothing as long as they stay open and have nothing to send."""
         self._utc = UtcClock()
         self._batcher = Batcher()
         self._channels = {s.name: tuple(c.id for c in s.channels) for s in config.sensors}
@@ -223,13 +226,15 @@ class Shell:
     # -- one turn --------------------------------------------------------------------------------
 
     def _turn(self, longest_ns: int = HOUSEKEEPING_NS) -> None:
-        timeout = min(longest_ns, max(0, self._next_deadline() - boottime_ns())) / NS
-        ready = self._selector.select(timeout)
+        due = self._core.next_deadline()
+        timeout_ns = self._next_deadline(due) - boottime_ns()
+        ready = self._selector.select(min(longest_ns, max(0, timeout_ns)) / NS)
         self._t = boottime_ns()
-        ports = {fd for fd, _ in self._watched.values()}
-        for key, mask in sorted(ready, key=lambda item: item[0].fd not in ports):
-            key.data(mask)  # devices first: what a client asks can wait, a siren can't
-        if (due := self._core.next_deadline()) is not None and due <= self._t:
+        if len(ready) > 1:  # devices first: what a client asks can wait, a siren can't
+            ready.sort(key=lambda item: item[0].fd not in self._port_fds)
+        for key, mask in ready:
+            key.data(mask)
+        if due is not None and due <= self._t:
             self._core.tick(self._t)
             self._write()
         self._tend_lines()
@@ -239,10 +244,10 @@ class Shell:
             self._keep_house()
         self._journal.flush()
 
-    def _next_deadline(self) -> int:
-        times = [self._housekeeping_due, self._core.next_deadline()]
+    def _next_deadline(self, core_due: int | None) -> int:
+        times = [self._housekeeping_due, core_due]
         times += [line.next_deadline() for line in self._lines.values()]
-        return min(x for x in times if x is not None)
+        return min([x for x in times if x is not None])
 
     def _reader(self, path: str) -> Callable[[int], None]:
         """What the selector calls for a port: the way from byte to siren."""
@@ -264,6 +269,8 @@ class Shell:
 
     def _tend_lines(self) -> None:
         for path, port in self._lines.items():
+            if port.at_rest and path in self._at_rest:
+                continue
             for change, reason in port.tick(self._t):
                 if change is LineChange.opened:
                     self._core.opened(path, self._t)
@@ -277,18 +284,18 @@ class Shell:
         fd = port.fileno()
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if port.wants_write else 0)
         known = self._watched.get(path)
-        if fd is None:
+        if (fd, wanted) != known:
             if known is not None:
                 self._selector.unregister(known[0])
                 del self._watched[path]
-        elif known is None or known[0] != fd:
-            if known is not None:
-                self._selector.unregister(known[0])
-            self._selector.register(fd, wanted, self._reader(path))
-            self._watched[path] = fd, wanted
-        elif known[1] != wanted:
-            self._selector.modify(fd, wanted, self._reader(path))
-            self._watched[path] = fd, wanted
+            if fd is not None:
+                self._selector.register(fd, wanted, self._reader(path))
+                self._watched[path] = fd, wanted
+            self._port_fds = {fd for fd, _ in self._watched.values()}
+        if fd is not None and wanted == selectors.EVENT_READ:
+            self._at_rest.add(path)
+        else:
+            self._at_rest.discard(path)
 
     # -- events ----------------------------------------------------------------------------------
 

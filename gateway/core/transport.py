@@ -141,6 +141,11 @@ class Line:
         """Bytes wait until the descriptor is writable."""
         return bool(self._unsent)
 
+    @property
+    def at_rest(self) -> bool:
+        """Open and well, and nothing waits: :meth:`tick` has nothing to do."""
+        return self._state is State.open and not self._fault and not self._unsent
+
     def flush(self) -> None:
         """Write what waits."""
         if self._unsent:

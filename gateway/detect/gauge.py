@@ -75,12 +75,15 @@ class Gauge:
         self._last_ns: dict[str, int] = {}
         self._measured_ns: int | None = None
         self._compared_ns: int | None = None
+        self._due: tuple[int, int | None] | None = None
+        """The next deadline and the UTC offset for which it holds, until something changes it."""
 
     # -- inputs ----------------------------------------------------------------------------------
 
     def reading(self, reading: Reading, utc_offset_ns: int) -> list[Output]:
         """Take a reading. ``utc_offset_ns`` is UTC minus the stream clock, for the days."""
         self.latest[reading.quantity] = reading
+        self._due = None
         out: list[Output] = []
         for evaluator in self.evaluators:
             # Two scales over one sensor find the same fault: it is one.
@@ -96,6 +99,7 @@ class Gauge:
 
     def tick(self, t: int, utc_offset_ns: int) -> list[Output]:
         """Levels whose hold time has passed end, and so do days."""
+        self._due = None
         out: list[Output] = []
         for evaluator in self.evaluators:
             out += evaluator.tick(t)
@@ -103,13 +107,16 @@ class Gauge:
 
     def unknown(self, t: int) -> list[Output]:
         """The sensor has fallen silent."""
+        self._due = None
         return [output for evaluator in self.evaluators for output in evaluator.unknown(t)]
 
     def next_deadline(self, utc_offset_ns: int) -> int | None:
         """When :meth:`tick` is next wanted."""
-        times = [evaluator.next_deadline() for evaluator in self.evaluators]
-        times.append(self._rain.next_deadline(utc_offset_ns))
-        return min((x for x in times if x is not None), default=None)
+        if self._due is None or self._due[0] != utc_offset_ns:
+            times = [evaluator.next_deadline() for evaluator in self.evaluators]
+            times.append(self._rain.next_deadline(utc_offset_ns))
+            self._due = utc_offset_ns, min((x for x in times if x is not None), default=None)
+        return self._due[1]
 
     def ended(self) -> list[Output]:
         """A recording is over: the days that it leaves unfinished."""
@@ -128,6 +135,7 @@ class Gauge:
         return self._set_modes(t)
 
     def _set_modes(self, t: int) -> list[Output]:
+        self._due = None
         out: list[Output] = []
         for evaluator in self.evaluators:
             needed = evaluator.scale.needs_warning
@@ -204,6 +212,7 @@ class Gauge:
 
     def restore(self, state: Mapping[str, Any], t: int, utc_offset_ns: int) -> list[str]:
         """Take over what :meth:`state` gave, each part by itself; says what could not be read."""
+        self._due = None
         wrong = []
         saved = {s.get("scale"): s for s in state.get("scales", []) if isinstance(s, Mapping)}
         for evaluator in self.evaluators:
