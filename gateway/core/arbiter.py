@@ -70,6 +70,7 @@ class Arbiter:
     ) -> None:
         self._station, self._siren = station, siren
         self._patterns = patterns
+        self._length_ns = {p.name: round(p.length_s * NS) for p in patterns.values()}
         self._max_on = round(max_on_s * NS)
         self._max_hour = round(max_hour_s * NS)
         self._requests: dict[str, Request] = {}
@@ -245,7 +246,7 @@ class Arbiter:
         )
 
     def _deadline(self, request: Request) -> int:
-        return request.began_ns + round(self._patterns[request.pattern].length_s * NS)
+        return request.began_ns + self._length_ns[request.pattern]
 
     def _sound_of_last_hour(self, t: int) -> int:
         since = t - _HOUR

@@ -70,9 +70,10 @@ class LevelEvaluator(Evaluator):
         self._steady: dict[str, tuple[int, int]] = {}
         self._read_ns: dict[str, int] = {}
         self._gust = RollingMean(GUST_NS)
-        self._gust_made = "gust_mps" in scale.quantities
+        self._quantities = scale.quantities
+        self._gust_made = "gust_mps" in self._quantities
         keys: list[_Key] = [(c.measure, c.quantity, c.window_s) for c in scale.conditions]
-        keys += [(m, q, w) for q in scale.quantities for m, w in _SHOWN[q]]
+        keys += [(m, q, w) for q in self._quantities for m, w in _SHOWN[q]]
         self._valid_s: dict[_Key, int] = {
             (c.measure, c.quantity, c.window_s): c.valid_s
             for c in scale.conditions
@@ -96,7 +97,7 @@ class LevelEvaluator(Evaluator):
         }
 
     def reads(self, quantity: str) -> bool:
-        return quantity in self.scale.quantities or (quantity == "wind_mps" and self._gust_made)
+        return quantity in self._quantities or (quantity == "wind_mps" and self._gust_made)
 
     def _take(self, reading: Reading, out: list[Output]) -> bool:
         quantity, t = reading.quantity, reading.time_ns
@@ -106,7 +107,7 @@ class LevelEvaluator(Evaluator):
         cover = self._cover(quantity, t)
         if micro is None or self.mode is Mode.maintenance:
             return False
-        if quantity in self.scale.quantities:
+        if quantity in self._quantities:
             self._put(quantity, t, cover, micro)
         if quantity == "wind_mps" and self._gust_made and cover <= GUST_NS:
             self._gust.add(t, cover, micro)
@@ -197,7 +198,7 @@ class LevelEvaluator(Evaluator):
     def values(self, t: int) -> dict[str, float]:
         self._look(t)
         found: dict[str, float] = {}
-        for quantity in self.scale.quantities:
+        for quantity in self._quantities:
             value = self._measured((Measure.value, quantity, 0))
             if value is not None:
                 found[quantity] = value / MICRO
