@@ -1,13 +1,17 @@
 import re
 import tomllib
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 import gateway.plan
-from gateway.events import Hazard, Level
+from gateway.detect import scale_files
+from gateway.detect.level import make
+from gateway.events import MICRO, NS, Hazard, Level, Reading
 from gateway.plan.files import Limits, PlanError, check_plan, read_patterns, read_plan
+from gateway.plan.rules import QUANTITIES
 
 HERE = Path(gateway.plan.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -207,3 +211,32 @@ def test_shipped_texts_are_observations_with_advice_in_both_languages(path: Path
     assert plan.ended_zh
     assert plan.author
     assert plan.audiences
+
+
+READINGS = {
+    Hazard.rainstorm: ("rain_mm", 0.1),
+    Hazard.typhoon: ("wind_mps", 5.0),
+    Hazard.flood: ("water_level_m", 510.0),
+    Hazard.air_pollution: ("pm25_ugm3", 30.0),
+    Hazard.fire: ("contact", 0.0),
+}
+
+
+@pytest.mark.parametrize("hazard", READINGS)
+def test_what_a_plan_may_compare_is_what_the_scales_know(hazard: Hazard) -> None:
+    """A day of readings through every shipped scale of the hazard."""
+    names = {READINGS[hazard][0], *(["gust_mps"] if hazard is Hazard.typhoon else ["rain_mm"])}
+    minutes = range(1, 26 * 60)
+    known: set[str] = set()
+    for path in sorted(scale_files.SHIPPED.glob("*.toml")):
+        scale = scale_files.read_scale(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+        if scale.hazard is not hazard:
+            continue
+        evaluator = make(replace(scale, needs_warning=None), "s")
+        for i in minutes:
+            for name in names:
+                value = 0.1 if name == "rain_mm" else READINGS[hazard][1]
+                micro = round((value + i % 3 * 0.1) * MICRO) if name != "contact" else 0
+                evaluator.reading(Reading("s", i * 60 * NS, name, micro))
+        known |= set(evaluator.values(minutes[-1] * 60 * NS))
+    assert set(QUANTITIES[hazard]) - {"scale", "value"} <= known
