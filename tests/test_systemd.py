@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
-UNITS = ("gateway-apply", "gateway-core", "gateway-uplink")
+UNITS = ("gateway-apply", "gateway-core", "gateway-bridge", "gateway-uplink")
 WAIT_S = 60.0
 
 needs_systemd = pytest.mark.skipif(
@@ -50,7 +50,13 @@ def test_systemd_finds_nothing_to_say_about_a_unit(unit: str, unit_files: Path) 
 
 @needs_systemd
 @pytest.mark.parametrize(
-    ("unit", "tenths"), [("gateway-apply", 5), ("gateway-core", 10), ("gateway-uplink", 15)]
+    ("unit", "tenths"),
+    [
+        ("gateway-apply", 5),
+        ("gateway-core", 10),
+        ("gateway-bridge", 15),
+        ("gateway-uplink", 15),
+    ],
 )
 def test_a_unit_is_hardly_exposed(unit: str, tenths: int, unit_files: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager"]

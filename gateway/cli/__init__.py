@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Run core and uplink together, for a desk or a demo.",
     "core": "Run the core: sensors, detection, plan, sirens.",
     "uplink": "Run the uplink: outbox, MQTT, telemetry, archive.",
+    "bridge": "Run the bridge: ports on a network, served to the core.",
     "status": "Say how the running gateway does.",
     "monitor": "Watch readings and events as they come.",
     "ports": "List serial ports and what they look like.",

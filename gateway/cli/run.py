@@ -1,4 +1,4 @@
-"""``gateway run``: core and uplink together, looked after as systemd would."""
+"""``gateway run``: core, uplink and bridge together, looked after as systemd would."""
 
 import signal
 import subprocess
@@ -12,12 +12,12 @@ import typer
 from gateway.cli import options
 from gateway.cli.options import ConfigFile, RunDir, StateDir
 
-_RESTART_S = {"core": 0.1, "uplink": 1.0}
+_RESTART_S = {"core": 0.1, "uplink": 1.0, "bridge": 1.0}
 _STOP_S = 15.0
 
 
 class _Unit:
-    """One of the two processes: started, and started again when it dies."""
+    """One of the processes: started, and started again when it dies."""
 
     def __init__(self, name: str, arguments: list[str]) -> None:
         self.name = name
@@ -73,9 +73,12 @@ def run(
     from gateway import config as configuration
     from gateway.cli.check import compiled_or_fail
 
-    configuration.install(compiled_or_fail(config, run), state)
+    compiled = compiled_or_fail(config, run)
+    configuration.install(compiled, state)
     places = ["--state", str(state), "--run", str(run)]
     units = [_Unit("core", places)]
+    if compiled.bridges:
+        units.append(_Unit("bridge", places))
     if uplink:
         units.append(_Unit("uplink", ["--config", str(config), *places]))
     stopped = Event()

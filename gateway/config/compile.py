@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from gateway.config import models, profiles
+from gateway.config.bridges import bridges
 from gateway.config.devices import Devices
 from gateway.config.environment import overrides
 from gateway.config.faults import ConfigError, Fault, parse_key
@@ -81,6 +82,7 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
         elements(models.Sensor, source, "sensor"), table(models.Station, "station")
     )
     sirens = devices.sirens(elements(models.Siren, source, "siren"))
+    bridged = bridges(findings, elements(models.Bridge, source, "bridge"), [*sensors, *sirens], run)
     devices.check_core_imports()
     if (seismic := table(models.Seismic, "detect", "seismic")) is not None:
         _check_seismic(findings, seismic, sensors)
@@ -109,6 +111,7 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
         station=Station(**{**station, "name": station["name"] or station["id"]}),
         sensors=tuple(sensors),
         sirens=tuple(sirens),
+        bridges=tuple(bridged),
         site=Site(**whole.site.model_dump()),
         seismic=SeismicSettings(**whole.detect.seismic.model_dump()),
         scales=tuple(scales),

@@ -118,7 +118,7 @@ class Devices:
         if "://" in name:
             text = (
                 f"{name!r} is on a network, which the core has no access to; expected a device "
-                "or the name of a bridged port"
+                "or the name of a [[bridge]] that has this url"
             )
             self._findings.error((*key, "port"), text)
         path = name if "/" in name else str(self._run / "ports" / name)

@@ -5,6 +5,7 @@ faults quote them. They check one value at a time; what concerns several (two se
 a siren that a plan names) is checked in ``gateway.config.check``.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -131,6 +132,23 @@ HttpUrl = Annotated[
 ]
 BrokerUrl = Annotated[
     str, _url("mqtts", "mqtt"), Field(json_schema_extra=_form("an address mqtts://host:port"))
+]
+BridgeUrl = Annotated[
+    str,
+    _url("socket", "rfc2217", "udp"),
+    Field(json_schema_extra=_form("an address socket://, rfc2217:// or udp://host:port")),
+]
+
+
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text!r}; expected an IP address, as 10.0.0.5") from None
+
+
+IpAddress = Annotated[
+    str, AfterValidator(_ip_address), Field(json_schema_extra=_form("an IP address"))
 ]
 Sensitivities = Annotated[
     dict[str, Sensitivity],
@@ -316,6 +334,19 @@ class Siren(Table):
     def unit(self) -> dict[str, Any]:
         """What tells this siren from others on its port."""
         return dict(self.model_extra or {})
+
+
+class Bridge(Table):
+    """A port that is on a network. Sensors and sirens name it as their port."""
+
+    name: Word = Field(description="Name of the port in `sensor.port` and `siren.port`")
+    url: BridgeUrl = Field(
+        description="Raw TCP, a terminal server's line, or datagrams that come to a port here"
+    )
+    accept: list[IpAddress] = Field(
+        default_factory=list,
+        description="Addresses whose datagrams are taken; everybody's if not given",
+    )
 
 
 class Mqtt(Table):
@@ -585,6 +616,7 @@ class Configuration(BaseSettings):
     plans: Plans = Plans()
     scales: Scales = Scales()
     siren: list[Siren] = Field(default_factory=list)
+    bridge: list[Bridge] = Field(default_factory=list)
     uplink: Uplink = Uplink()
     commands: Commands = Commands()
 

@@ -56,6 +56,19 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Bridge:
+    """A port on a network, served as a socket. ``port``: how the line at its far end is set.
+
+    ``accept`` are the addresses whose datagrams are taken; everybody's where there is none.
+    """
+
+    name: str
+    url: str
+    port: Port
+    accept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Channel:
     """One channel of a digitiser: its NET.STA.LOC.CHA and, where known, its sensitivity."""
 
@@ -101,6 +114,7 @@ class Compiled:
     station: Station
     sensors: tuple[Sensor, ...] = ()
     sirens: tuple[Siren, ...] = ()
+    bridges: tuple[Bridge, ...] = ()
     site: Site = field(default_factory=Site)
     seismic: SeismicSettings = field(default_factory=SeismicSettings)
     scales: tuple[Scale, ...] = ()

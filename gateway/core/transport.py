@@ -302,6 +302,12 @@ _ALIKE: Final = {
 }
 
 
+_UNSERVED: Final = (
+    "{path} is not served: its peer on the network is away, or gateway-bridge does not run "
+    "(gateway bridge --status says which)"
+)
+
+
 def explain(port: Port, error: BaseException) -> str:
     """Why the port can't be opened and what to do, in one line."""
     if isinstance(error, OSError) and error.errno is not None:
@@ -312,7 +318,10 @@ def explain(port: Port, error: BaseException) -> str:
         code = errno.EINVAL
     else:  # pyserial's, without a number, where the terminal attributes can't be read
         code = errno.ENOTTY if "Could not configure port" in str(error) else 0
-    text = _REASONS.get(_ALIKE.get(code, code), "{path} can't be opened: {error}")
+    code = _ALIKE.get(code, code)
+    text = _REASONS.get(code, "{path} can't be opened: {error}")
+    if code in (errno.ENOENT, errno.ECONNREFUSED) and Path(port.path).parent.name == "ports":
+        text = _UNSERVED
     form = f"{port.baud} baud {port.bytesize}{port.parity}{port.stopbits}"
     return text.format(path=port.path, group=_group(port.path), form=form, error=error)
 

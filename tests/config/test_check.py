@@ -446,3 +446,68 @@ def test_what_can_not_share_a_port_is_said(tmp_path: Path, old: str, new: str, f
     path = tmp_path / "gateway.toml"
     path.write_text(BUS.replace(old, new))
     assert any(fault in str(each) for each in check(path).errors), check(path).errors
+
+
+# --- bridged ports ------------------------------------------------------------------------------
+
+BRIDGED = """\
+[station]
+id = "cn-demo-001"
+name = "x"
+city = "demo"
+latitude = 31.0
+longitude = 103.4
+
+[[sensor]]
+name = "rain"
+profile = "dfrobot-sen0575"
+port = "hill"
+
+[[bridge]]
+name = "hill"
+url = "rfc2217://10.0.0.7:4001"
+"""
+
+
+def test_a_bridge_gets_the_line_of_the_device_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(BRIDGED)
+    compiled = check(path, run=tmp_path).compiled
+    assert compiled is not None
+    (bridge,) = compiled.bridges
+    assert (bridge.name, bridge.port.baud) == ("hill", 9600)
+    assert compiled.sensors[0].port.path == str(tmp_path / "ports" / "hill")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('port = "hill"', 'port = "hil"', "11: sensor[0].port: 'hil': no device and no [[bridge]]"),
+        (":4001", "", "15: bridge[0].url: 'rfc2217://10.0.0.7' names no port"),
+        ("rfc2217", "tcp", "15: bridge[0].url: 'tcp://10.0.0.7:4001'; expected socket"),
+        ("rfc2217://10.0.0.7", "udp://hill.example", "15: bridge[0].url: 'udp://hill.example"),
+        (
+            ':4001"',
+            ':4001"\naccept = ["10.0.0.7"]',
+            "16: bridge[0].accept: is of use for udp:// alone",
+        ),
+        (
+            'rfc2217://10.0.0.7:4001"',
+            'udp://0.0.0.0:4001"\naccept = ["hill"]',
+            "16: bridge[0].accept[0]: 'hill'; expected an IP address",
+        ),
+        (
+            '4001"',
+            '4001"\n[[bridge]]\nname = "hill"\nurl = "socket://10.0.0.8:1"',
+            "17: bridge[1].name: 'hill' is also the name of bridge[0]",
+        ),
+    ],
+)
+def test_a_wrong_bridge_is_refused_at_its_line(
+    tmp_path: Path, old: str, new: str, fault: str
+) -> None:
+    assert old in BRIDGED
+    path = tmp_path / "gateway.toml"
+    path.write_text(BRIDGED.replace(old, new))
+    found = [str(each) for each in check(path).errors]
+    assert any(fault in each for each in found), found
