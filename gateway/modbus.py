@@ -232,6 +232,15 @@ class Master:
         return NoAnswer(request)
 
 
+def find(request: Request, heard: bytes) -> Answer | Refusal | None:
+    """The first answer to ``request`` in what was heard, whatever is around it."""
+    for start in range(len(heard)):
+        found, _ = _match(request, heard[start : start + MAX_FRAME])
+        if found is not None:
+            return found
+    return None
+
+
 def _match(request: Request, data: bytes) -> tuple[Answer | Refusal | None, int]:
     """The answer at the start of ``data`` with its size; (None, 0) while more bytes are needed.
 

@@ -115,7 +115,8 @@ ExecStart=/opt/gateway/bin/python -m gateway.cli simulate lcus-usb-relay \
 TARGET = """\
 [Unit]
 DefaultDependencies=no
-Wants=devices.service gateway-apply.service gateway-core.service gateway-uplink.service
+Wants=devices.service gateway-apply.service gateway-core.service gateway-bridge.service
+Wants=gateway-uplink.service
 """
 
 PSEUDO_TERMINALS = """\

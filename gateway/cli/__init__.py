@@ -28,6 +28,7 @@ COMMANDS = {
     "monitor": "Watch readings and events as they come.",
     "ports": "List serial ports and what they look like.",
     "doctor": "Look for what would keep this station from working.",
+    "device": "Set a device by its profile, and prove by read-back that it took.",
     "simulate": "Be a device on a pseudo-terminal.",
     "replay": "Run recordings through the core, as fast as it goes.",
     "capture": "Record a device's raw bytes, to replay them at a desk.",

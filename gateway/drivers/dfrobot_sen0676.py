@@ -30,9 +30,11 @@ from gateway.drivers.modbus_unit import (
     ModbusUnit,
     Unit,
     read_registers,
+    register_setting,
     write_register,
 )
 from gateway.drivers.options import read_options, within
+from gateway.drivers.settings import Setting
 from gateway.drivers.water_surface import Mounting, WaterSurface, distance_mm
 from gateway.events import Diagnostic, Reading
 from gateway.modbus import Function, Request
@@ -83,6 +85,10 @@ class DfrobotSen0676(ModbusUnit):
         """The port was opened: begin anew."""
         super().restart(t)
         self._surface.clear()
+
+    def settings(self) -> list[Setting]:
+        """How far it looks, in metres."""
+        return [register_setting("range_m", self.options.address, RANGE_M, self.options.range_m)]
 
     def answered(self, data: bytes, t: int) -> Iterator[Reading | Diagnostic]:
         distance = int.from_bytes(data, "big")

@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 
 from gateway.drivers import Simulator, Source
 from gateway.drivers.options import one_of, read_options, within
+from gateway.drivers.settings import Exchange, Setting
 from gateway.events import MICRO, NS, Diagnostic, Reading, Scans, parse_micro
 
 DATA_LINE = re.compile(
@@ -161,6 +162,16 @@ class HydreonRg15:
             yield Reading(self.sensor, t, "rain_total_mm", total)
             yield Reading(self.sensor, t, "rain_mmph", rate)
 
+    def settings(self) -> list[Setting]:
+        """Mode and resolution are echoed and can't be asked for; the unit is in every answer."""
+        unit = self.options.unit
+        units = _echoed("M" if unit == "mm" else "I", unit)
+        return [
+            Setting("mode", "polled", _echoed("P", "polled")),
+            Setting("resolution", "high", _echoed("H", "high")),
+            Setting("unit", unit, units, Exchange(b"R\n", _unit_of)),
+        ]
+
     def tick(self, t: int) -> list[Scans | Reading | Diagnostic]:
         """Give up an answer that is overdue; ask again when it is time."""
         found: list[Scans | Reading | Diagnostic] = []
@@ -188,6 +199,20 @@ class HydreonRg15:
             self._request = _Request.sent
         due, self._to_send = self._to_send, b""
         return due
+
+
+def _echoed(letter: str, value: str) -> Exchange:
+    """A command that the gauge repeats in a line of its own, in small letters."""
+    echo = letter.lower().encode()
+    return Exchange(
+        letter.encode() + b"\n", lambda heard: value if echo in heard.splitlines() else None
+    )
+
+
+def _unit_of(heard: bytes) -> str | None:
+    lines = [DATA_LINE.fullmatch(line.removesuffix(b"\r")) for line in heard.split(b"\n")[:-1]]
+    found = [line["unit"].decode() for line in lines if line is not None]
+    return found[-1] if found else None
 
 
 def _flags(words: bytes) -> list[str]:

@@ -15,14 +15,17 @@ from typing import ClassVar, Final
 
 from gateway.drivers import Simulator, Source
 from gateway.drivers.options import within
+from gateway.drivers.settings import Exchange, Setting
 from gateway.events import NS, Diagnostic, Reading, Scans
 from gateway.modbus import (
     MAX_FRAME,
     Answer,
+    Function,
     Master,
     Refusal,
     Request,
     crc16,
+    find,
     seal,
 )
 
@@ -187,6 +190,32 @@ def _refused(refusal: Refusal) -> Diagnostic:
     request = refusal.request
     what = f"unit {request.address} refuses register {request.register:#06x}"
     return Diagnostic("refused", 1, f"{what}: {refusal.reason}; is it the device of the profile?")
+
+
+# --- settings in registers ------------------------------------------------------------------------
+
+
+def register_setting(name: str, address: int, register: int, wanted: int) -> Setting:
+    """A holding register that is written with function 06 and read back with 03."""
+    write = Request(address, Function.write_register, register, wanted)
+    read = Request(address, Function.read_holding, register, 1)
+    return Setting(
+        name,
+        str(wanted),
+        Exchange(write.frame, lambda heard: None if _said(write, heard) is None else str(wanted)),
+        Exchange(read.frame, lambda heard: _number(_said(read, heard))),
+    )
+
+
+def _said(request: Request, heard: bytes) -> bytes | None:
+    found = find(request, heard)
+    if isinstance(found, Refusal):
+        raise ValueError(f"unit {request.address} refuses: {found.reason}")  # noqa: TRY004  said
+    return None if found is None else found.data
+
+
+def _number(data: bytes | None) -> str | None:
+    return None if data is None else str(int.from_bytes(data, "big"))
 
 
 # --- the device's side --------------------------------------------------------------------------

@@ -26,11 +26,13 @@ These sensors are no reference instruments: they count light flashes, and humid 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from gateway.drivers import Source
 from gateway.drivers.interval import Interval, mean
 from gateway.drivers.options import read_options, within
+from gateway.drivers.settings import Exchange, Setting
 from gateway.drivers.streaming import Item, StreamingGauge, StreamingSimulator
 from gateway.events import MICRO, NS, Diagnostic, Reading
 
@@ -42,6 +44,7 @@ SIZE: Final = 10
 COMMAND_SIZE: Final = 19
 
 MODE, WORK, PERIOD = 2, 6, 8
+NAMES: Final = {MODE: "report_mode", WORK: "work", PERIOD: "period_min"}
 REPEAT_NS: Final = 3 * NS
 REPEATS: Final = 5
 """So often settings are sent when nothing answers; then only after each reading that comes."""
@@ -127,6 +130,18 @@ class NovaSds011(StreamingGauge):
             detail = f"command {command}: {wanted} was sent, the sensor has {value}"
             yield Diagnostic("mismatch", 1, detail)
 
+    def settings(self) -> list[Setting]:
+        """At work, by itself, each period; all three can be asked for."""
+        return [
+            Setting(
+                NAMES[number],
+                str(value),
+                Exchange(command(number, value), partial(stated, number)),
+                Exchange(command(number, None), partial(stated, number)),
+            )
+            for number, value in self.options.settings().items()
+        ]
+
     def tick(self, t: int) -> list[Item]:
         """Send what was not answered."""
         if self._deadline is None or t < self._deadline:
@@ -149,10 +164,19 @@ class NovaSds011(StreamingGauge):
         return due
 
 
-def command(number: int, value: int) -> bytes:
-    """The frame that sets ``value``."""
-    data = bytes((number, 1, value)) + bytes(10) + b"\xff\xff"
+def command(number: int, value: int | None) -> bytes:
+    """The frame that sets ``value``; None asks for the one that holds."""
+    data = bytes((number, value is not None, value or 0)) + bytes(10) + b"\xff\xff"
     return COMMAND + data + bytes((sum(data) & 0xFF, END))
+
+
+def stated(number: int, heard: bytes) -> str | None:
+    """The value of a setting in the last answer that states it."""
+    value = None
+    for at in range(len(heard) - SIZE + 1):
+        if NovaSds011.match(heard, at) == SIZE and heard[at : at + 3] == ANSWER + bytes((number,)):
+            value = str(heard[at + 4])
+    return value
 
 
 def frame(head: bytes, data: bytes) -> bytes:

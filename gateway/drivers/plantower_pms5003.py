@@ -33,6 +33,7 @@ from typing import Any, ClassVar, Final
 from gateway.drivers import Source
 from gateway.drivers.interval import Interval, mean
 from gateway.drivers.options import one_of, read_options, within
+from gateway.drivers.settings import Exchange, Setting
 from gateway.drivers.streaming import Item, StreamingGauge, StreamingSimulator
 from gateway.events import MICRO, NS, Diagnostic, Reading
 
@@ -114,6 +115,12 @@ class PlantowerPms5003(StreamingGauge):
             micro = None
         for value in self._interval.add(micro, t):
             yield Reading(self.sensor, t, "pm25_ugm3", value)
+
+    def settings(self) -> list[Setting]:
+        """The mode; the sensor answers when it is set and can't be asked."""
+        answer = seal(ANSWER + ACTIVE[2:3] + ACTIVE[4:5])
+        push = Exchange(ACTIVE, lambda heard: "active" if answer in heard else None)
+        return [Setting("mode", "active", push)]
 
     def tick(self, t: int) -> list[Item]:
         """Wake a sensor that is silent."""

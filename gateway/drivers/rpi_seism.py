@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from gateway.drivers import Simulator, Source
 from gateway.drivers.options import one_of, read_options, within
+from gateway.drivers.settings import Exchange, Setting
 from gateway.events import NS, Diagnostic, Reading, Scans
 
 DATA_SYNC = b"\xaa\xbb"
@@ -208,6 +209,16 @@ class RpiSeism:
         else:
             seen, sent = echo.hex(" "), self._settings.hex(" ")
             yield Diagnostic("mismatch", 1, f"settings sent {sent}, device has {seen}")
+
+    def settings(self) -> list[Setting]:
+        """All of them go in one frame, whose echo is all that the device says of them."""
+        sent = self._settings
+        wanted = (
+            f"{self.options.rate_hz} Hz, gain {self.options.gain}, "
+            f"converter {self.options.converter_rate_hz} Hz"
+        )
+        push = Exchange(sent, lambda heard: wanted if sent in heard else None)
+        return [Setting("rate, gain, converter", wanted, push)]
 
     def _send_settings(self, t: int) -> None:
         self._to_send = self._settings

@@ -81,7 +81,7 @@ def test_the_documented_form_is_accepted_to_the_letter(config: Path) -> None:
 
 def test_each_sensor_and_siren_is_compiled_with_its_profile(config: Path, tmp_path: Path) -> None:
     text = DOCUMENTED.replace("# sensitivity", "sensitivity").replace('"/dev/ttyUSB1"', '"rain"')
-    config.write_text(text)
+    config.write_text(text + '[[bridge]]\nname = "rain"\nurl = "socket://10.0.0.7:4000"\n')
     compiled = compile_config(config, run=tmp_path)
     seismometer, gauge = compiled.sensors
     assert seismometer.kind == "seismic"
