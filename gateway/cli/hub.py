@@ -14,7 +14,8 @@ from gateway.cli import output
 from gateway.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from gateway.hub.hub import Message
+    from gateway.hub.hub import Hub, Message
+    from gateway.hub.neighbours import Blocked, Neighbours
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,11 +59,14 @@ def watch(  # noqa: PLR0913  a command's options
 ) -> None:
     """Print what stations say as it comes: a line each, the urgent in colour."""
     from gateway.hub.hub import Hub
+    from gateway.hub.neighbours import Neighbours
     from gateway.uplink.config import MqttConfig
 
     wanted = frozenset(kinds.split(",")) if kinds else frozenset()
+    neighbours = Neighbours()
 
     def tell(message: "Message") -> None:
+        _compare(neighbours, message, hub, as_json=as_json)
         if waveforms is not None and message.kind == "waveform":
             _store(waveforms, message)
         if wanted and message.kind not in wanted:
@@ -105,6 +109,25 @@ def watch(  # noqa: PLR0913  a command's options
 
         with hub:
             hub.run(done)
+
+
+def _compare(neighbours: "Neighbours", message: "Message", hub: "Hub", *, as_json: bool) -> None:
+    """Hold a station's rain against that of the others of its city."""
+    if message.kind != "telemetry" or hub.faults(message):
+        return
+    for blocked in neighbours.take(message.city, message.station, message.data):
+        _say_blocked(blocked, as_json=as_json)
+
+
+def _say_blocked(blocked: "Blocked", *, as_json: bool) -> None:
+    """A gauge that the hub finds blocked: the hub's own finding, not a station's word."""
+    if as_json:
+        finding = {"type": "blocked", "time": blocked.time, "sensor": blocked.sensor}
+        output.say_json(
+            {"station": blocked.station, "kind": "hub", **finding, "detail": str(blocked)}
+        )
+    else:
+        output.say(f"{blocked.time[:19]}Z {blocked.station:16} hub       blocked {blocked}")
 
 
 def _store(directory: Path, message: "Message") -> None:

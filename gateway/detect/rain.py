@@ -317,6 +317,9 @@ class RainEvaluator(Evaluator):
             for w, rolling in self._intensities.items()
             if self._spacing_ns <= rolling.window_ns
         }
+        if self._unseen_ns is not None:
+            watched_ns = min(t - self._unseen_ns, _UNKNOWN_NS)
+            found["rain_complete_h"] = max(0.0, watched_ns / _HOUR_NS)
         if self.event is not None and t - self.event.last_ns < EVENT_GAP_NS:
             found["rain_event_mm"] = self.event.nm / MICRO
             found["rain_event_h"] = (self.event.last_ns - self.event.start_ns) / _HOUR_NS

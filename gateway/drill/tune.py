@@ -326,7 +326,7 @@ def _suggest(found: Found, now: SeismicSettings) -> dict[str, Any]:
     if found.hours < ENOUGH_H:
         return {
             **base,
-            "why": f"{found.hours * 60:.0f} min are too short to judge by ({here['onsets']} "
+            "why": f"{found.hours * 60:.1f} min are too short to judge by ({here['onsets']} "
             "onsets); record an hour at least, better a working day with its traffic",
         }
     if here["per_hour"] <= TOLERABLE:
