@@ -2,21 +2,26 @@
 
 Each figure is the median over rounds in which both sides take turns on the same packets, so that
 what else the machine does falls on both. The recipe is that of rsudp's alert loop: for each packet
-the last 30 s of a stream are sliced, band-passed and put through obspy's recursive STA/LTA.
+the last 30 s of a stream are sliced, band-passed and put through obspy's recursive STA/LTA. rsudp's
+own loop runs as well, in a process of its own, where the package can be had.
 """
 
+import contextlib
 import ctypes
+import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
+from obspy.realtime import RtTrace
 from obspy.signal.trigger import recursive_sta_lta
 
 from bench.report import Result
@@ -134,6 +139,148 @@ def recipe(channels: int) -> Take:
     return take
 
 
+RSUDP = "rsudp==2.2.1"
+RSUDP_LOOP = """
+import sys, time, types
+import numpy as np
+import rsudp.raspberryshake as rs
+# its test module holds flags for its own tests, and pulls in a file that Python 3.11 can't parse
+sys.modules["rsudp.test"] = types.SimpleNamespace(TEST={})
+from rsudp.c_alert import Alert
+
+length, warm, few = 25, 130, int(sys.argv[1])
+rs.chns, rs.sps, rs.tf, rs.tr, rs.stn = ["EHZ"], 100.0, 10.0 * length, 100 / length, "BENCH"
+random = np.random.default_rng(1)
+
+class Line:
+    sent = began = 0
+    def qsize(self): return 0
+    def task_done(self): pass
+    def get(self, *args, **rest):
+        done = self.sent - warm
+        if done >= 0 and done % few == 0:
+            sys.stderr.write(f"{time.perf_counter() - self.began:.9f}\\n")
+            sys.stderr.flush()
+            if not sys.stdin.readline():
+                sys.exit()
+        counts = (8e6 + random.normal(0, 300, length)).astype(int)
+        samples = ", ".join(map(str, counts))
+        packet = f"{{'EHZ', {1.6e9 + self.sent * length / 100:.3f}, {samples}}}".encode()
+        self.sent += 1
+        if done >= 0 and done % few == 0:
+            self.began = time.perf_counter()
+        return packet
+
+Alert(Line(), sta=0.5, lta=20, thresh=8, reset=1.5, bp=[1, 10], debug=False, cha="EHZ").run()
+"""
+"""rsudp's alert consumer as it is, fed one channel's packets; a line for every so many of them."""
+
+
+@contextlib.contextmanager
+def rsudp(few: int, *, fetch: bool) -> Iterator[Callable[[], float] | None]:
+    """Gives a function that times one packet of one channel; None where rsudp can't be had.
+
+    It is installed beside the virtual environment's own packages, without what it would pull in.
+    """
+    place = Path(sys.prefix) / "rsudp"
+    if not place.exists() and fetch:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", RSUDP]
+        subprocess.run([*command, "--target", str(place)], stderr=subprocess.DEVNULL, check=False)
+    if not place.exists():
+        print(f"{RSUDP} is not here and can't be fetched: its recipe alone is measured")
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as home:
+        process = subprocess.Popen(
+            [sys.executable, "-c", RSUDP_LOOP, str(few)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "HOME": home, "PYTHONPATH": str(place)},
+            text=True,
+        )
+        assert process.stdin
+        assert process.stderr
+        ticks, asked = process.stderr, process.stdin
+
+        def figure() -> float:
+            for line in ticks:
+                with contextlib.suppress(ValueError):
+                    return float(line)
+            raise RuntimeError(f"rsudp ended by itself; remove {place} to have it fetched anew")
+
+        def packet() -> float:
+            asked.write("go\n")
+            asked.flush()
+            return figure() / few
+
+        figure()
+        try:
+            yield packet
+        finally:
+            asked.close()
+            process.wait(20)
+            ticks.close()
+
+
+def against_rsudp(few: int, rounds: int, count: int, *, fetch: bool) -> list[Result]:
+    """Three channels by us against three times rsudp's packet of one, by turns."""
+    ours, data = block(3), packets(3, 25, count)
+    with rsudp(few, fetch=fetch) as packet:
+        if packet is None:
+            return []
+        found = []
+        for _ in range(rounds):
+            mine = seconds(ours, data) / len(data)
+            found.append(3 * packet() / mine)
+    return [
+        Result(
+            "band-pass and STA/LTA, 3 channels × 25 samples",
+            statistics.median(found),
+            "× cheaper than rsudp's alert loop",
+            1000.0,
+            at_least=True,
+            note=f"{RSUDP}, its own code, one alert thread a channel, printing left out",
+        )
+    ]
+
+
+def real_time_traces(channels: int) -> Take:
+    """obspy's RtTrace: squares and two running means, without a filter."""
+    pairs = []
+    for _ in range(channels):
+        pair = [RtTrace(max_length=SLICE_S), RtTrace(max_length=SLICE_S)]
+        for trace, width_s in zip(pair, (WINDOWS.sta_s, WINDOWS.lta_s), strict=True):
+            trace.register_rt_process(np.square)
+            trace.register_rt_process("boxcar", width=round(width_s * RATE_HZ))
+        pairs.append(pair)
+    at = UTCDateTime(0)
+
+    def take(packet: NDArray[np.int32]) -> None:
+        nonlocal at
+        for pair, samples in zip(pairs, packet, strict=True):
+            header = {"sampling_rate": RATE_HZ, "starttime": at}
+            for trace in pair:
+                trace.append(Trace(samples.astype(float), header))
+        at += packet.shape[1] / RATE_HZ
+
+    return take
+
+
+def batch(rounds: int, count: int) -> float:
+    """Our time for a sample over that of obspy's C routine on a whole hour at once."""
+    hour = packets(1, 360_000, 1)[0][0].astype(float)
+    samples_of = [round(s * RATE_HZ) for s in (WINDOWS.sta_s, WINDOWS.lta_s)]
+    ours, data = block(3), packets(3, 25, count)
+    found = []
+    for _ in range(rounds):
+        mine = seconds(ours, data) / (len(data) * 75)
+        begin = time.perf_counter()
+        recursive_sta_lta(hour, *samples_of)
+        found.append(mine * len(hour) / (time.perf_counter() - begin))
+    return statistics.median(found)
+
+
 def compiled(channels: int, folder: Path) -> Take | None:
     """One C loop called per packet; None where there is no compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
@@ -231,14 +378,28 @@ def run(quick: bool) -> list[Result]:
     rounds, count = (3, 200) if quick else (15, 2000)
     few = 5 if quick else 20
     filters = "band-pass and STA/LTA"
-    results = [
+    results = against_rsudp(few, rounds, count, fetch=not quick)
+    results += [
         Result(
             f"{filters}, 3 channels × 25 samples",
             ratio(block(3), recipe(3), packets(3, 25, count), few, rounds),
             "× cheaper than filtering 30 s anew",
             1000.0,
             at_least=True,
-        )
+            note="rsudp's recipe without its parsing",
+        ),
+        Result(
+            f"{filters}, the same",
+            ratio(block(3), real_time_traces(3), packets(3, 25, count), few, rounds),
+            "× cheaper than obspy's RtTrace",
+            note="which does not filter",
+        ),
+        Result(
+            f"{filters}, the same",
+            batch(rounds, count),
+            "× obspy's C routine on a whole hour, a sample",
+            note="which does not filter and can't stream",
+        ),
     ]
     with tempfile.TemporaryDirectory() as folder:
         if loop := compiled(12, Path(folder)):
