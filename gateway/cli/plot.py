@@ -12,7 +12,10 @@ from gateway.cli.options import InventoryFile, SensitivityText
 def plot(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE…", help="Waveforms that obspy reads, CSV files of readings."),
+        typer.Argument(
+            metavar="FILE…",
+            help="Waveforms that obspy reads, CSV files of readings, folders of an archive.",
+        ),
     ],
     *,
     out: Annotated[
@@ -38,6 +41,9 @@ def plot(
         rest = Sensitivity.parse(sensitivity) if sensitivity else None
     except (RecordingError, ValueError) as error:
         output.fail(str(error), output.WRONG_USE)
+    files = [file for given in files for file in _archived(given)]
+    if not files:
+        output.fail("no waveforms in these folders", output.WRONG_USE)
     base = default_base()
     replay = Replay(base, inventory=known, sensitivity=rest)
     records = list(replay.run(files))
@@ -57,3 +63,12 @@ def plot(
         output.say(f"wrote {place}")
     if faults:
         output.fail("; ".join(faults))
+
+
+def _archived(path: Path) -> list[Path]:
+    """The day files of an archive's folder; anything else is itself."""
+    if not path.is_dir():
+        return [path]
+    aside = {"overlap", "quality"}
+    found = (file for file in path.rglob("*.D.[0-9]*") if file.is_file())
+    return sorted(x for x in found if not aside & set(x.relative_to(path).parts))

@@ -13,6 +13,7 @@ from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.drill import plot
 from gateway.drill.replay import Replay, default_base
 from gateway.events import NS, parse_iso
+from tests.uplink.recording import Desk, noise, packets
 
 DATA = Path(plot.__file__).parent / "data"
 QUAKE = DATA / "napa_2014_NP.1765.mseed"
@@ -40,6 +41,18 @@ def test_an_earthquake_is_drawn_beside_its_file_or_where_asked(tmp_path: Path) -
         f"wrote {tmp_path / 'two-2.png'}",
     ]
     assert is_png(tmp_path / "two-2.png")
+
+
+def test_an_archive_is_drawn_as_it_is(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "archive")
+    desk.take(packets(noise(30)))
+    desk.finish()
+    out = tmp_path / "archive.png"
+    assert run(tmp_path / "archive", "-o", out).exit_code == 0
+    assert is_png(out)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert run(empty, "-o", out).exit_code == 2
 
 
 def test_onset_alert_and_siren_of_the_replay_are_in_the_drawing() -> None:

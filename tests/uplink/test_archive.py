@@ -1,8 +1,10 @@
 """The archive: what came is there once, whatever happened, and another reader reads it."""
 
 import json
+import random
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from obspy.clients.filesystem.sds import Client
 
 from gateway.events import NS, iso, parse_iso
+from gateway.uplink.config import ArchiveConfig
 from gateway.uplink.mseed import (
     CLIPPED,
     CLOCK_LOCKED,
@@ -31,6 +34,7 @@ from gateway.uplink.mseed import (
     read_header,
 )
 from gateway.uplink.sds import DayFile, Sds, repair
+from tests.uplink.city import City
 from tests.uplink.recording import BEGIN_NS, CHANNELS, SURE, Desk, noise, packets
 
 
@@ -516,3 +520,38 @@ def test_the_station_lies_beside_the_archive(tmp_path: Path) -> None:
     assert (tmp_path / "station.xml").read_text() == "<a/>"
     Desk(tmp_path, station_xml="<b/>").work()
     assert (tmp_path / "station.xml").read_text() == "<b/>"
+
+
+# --- the uplink's own process ---------------------------------------------------------------------
+
+
+def test_an_uplink_that_is_killed_again_and_again_has_every_sample_once(
+    make_city: Callable[..., City], tmp_path: Path
+) -> None:
+    root = tmp_path / "archive"
+    city = make_city("", mqtt=None, archive=ArchiveConfig(str(root), reserve_mb=0))
+    samples = noise(240)
+    items = packets(samples)
+    chance = random.Random(5)
+    for part in range(4):
+        city.spawn_uplink()
+        city.until(lambda: city.core.feed.wants_data)
+        for item in items[part * 120 : (part + 1) * 120]:
+            city.core.data(item)
+        upto_ns = BEGIN_NS + part * 60 * NS + chance.randrange(10, 50) * NS
+        city.until(lambda: written_ns(root) > upto_ns)  # noqa: B023  done before the next
+        if part < 3:
+            city.signal_uplink(signal.SIGKILL)
+    city.signal_uplink(signal.SIGTERM)
+    holds(root, samples)
+
+
+def written_ns(root: Path) -> int:
+    """Up to when every channel is on the disk."""
+    ends = [path.stat().st_size for path in day_files(root)]
+    if len(ends) < len(CHANNELS) or not all(size >= RECORD_BYTES for size in ends):
+        return 0
+    last = [path.read_bytes() for path in day_files(root)]
+    return min(
+        read_header(data[(len(data) // RECORD_BYTES - 1) * RECORD_BYTES :]).end_ns for data in last
+    )
