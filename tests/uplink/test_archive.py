@@ -542,6 +542,7 @@ def test_an_uplink_that_is_killed_again_and_again_has_every_sample_once(
         city.until(lambda: written_ns(root) > upto_ns)  # noqa: B023  done before the next
         if part < 3:
             city.signal_uplink(signal.SIGKILL)
+    city.until(lambda: written_ns(root) > BEGIN_NS + 230 * NS)
     city.signal_uplink(signal.SIGTERM)
     holds(root, samples)
 
