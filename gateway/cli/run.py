@@ -1,5 +1,6 @@
 """``gateway run``: core, uplink and bridge together, looked after as systemd would."""
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from gateway.cli.options import ConfigFile, RunDir, StateDir
 
 _RESTART_S = {"core": 0.1, "uplink": 1.0, "bridge": 1.0}
 _STOP_S = 15.0
+_PR_SET_PDEATHSIG = 1
+"""<linux/prctl.h>: the signal that a process gets when its parent has died."""
 
 
 class _Unit:
@@ -28,7 +31,10 @@ class _Unit:
     def tend(self, now: float) -> None:
         """Start it when it is due; notice when it has died."""
         if self._process is None and now >= self._due:
-            self._process = subprocess.Popen(self._command)  # noqa: S603  our own interpreter
+            self._process = subprocess.Popen(  # noqa: S603  our own interpreter
+                self._command,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  this process has no threads
+            )
         elif self._process is not None and (code := self._process.poll()) is not None:
             typer.echo(f"gateway run: {self.name} ended with {code}, starting it again", err=True)
             self._process = None
@@ -50,6 +56,11 @@ class _Unit:
             typer.echo(f"gateway run: {self.name} does not stop, killing it", err=True)
             self._process.kill()
             self._process.wait()
+
+
+def _end_with_parent() -> None:
+    """However this command ends, what it has started ends in good order too."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _sirens_off(command: list[str]) -> None:

@@ -593,3 +593,19 @@ def test_gateway_run_restarts_a_killed_core_and_leaves_nothing(here: Site, tmp_p
     assert here.end(signal.SIGTERM) == 0
     assert not here.sounding()
     assert [path.name for path in here.run.iterdir()] == ["state"]
+
+
+def test_a_killed_gateway_run_takes_its_core_and_its_sirens_with_it(
+    here: Site, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(CONFIG.format(relay=tmp_path / "relay"))
+    places = ["--config", str(file), "--state", str(here.state), "--run", str(here.run)]
+    here.start(command=[sys.executable, "-m", "gateway.cli", "run", "--no-uplink", *places])
+    here.until(lambda status: status["ports"][str(tmp_path / "relay")]["state"] == "open")
+    [core] = children(here.pid)
+    here.ask(do="siren_on", pattern="disaster")
+    until(here.sounding)
+    here.children = [core, *children(core)]
+    here.end(signal.SIGKILL)
+    until(lambda: not here.sounding())
