@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import threading
 import time
@@ -9,11 +10,15 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.client.write.point import Point
+from influxdb_client.client.write_api import SYNCHRONOUS
 
 from gateway.events import (
     NS,
@@ -31,7 +36,7 @@ from gateway.events import (
 from gateway.hub.broker import find_program, free_port
 from gateway.uplink import influx
 from gateway.uplink.config import InfluxConfig
-from gateway.uplink.influx import Answer, Influx, Spool, lines, refused_lines
+from gateway.uplink.influx import Answer, Influx, Server, Spool, lines, refused_lines
 from gateway.uplink.messages import Station
 from gateway.uplink.sink import Fault
 from tests.uplink.city import PATIENCE_S, alert, reading
@@ -75,7 +80,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(influx, "PAUSE_S", (0.02, 0.1))
 
 
-class Server:
+class Scripted:
     """Takes lines, or answers as it is told to."""
 
     def __init__(self) -> None:
@@ -155,7 +160,7 @@ def test_line_protocol(item: dict[str, Any], expected: list[str]) -> None:
 
 @pytest.mark.parametrize("answer", [0, 401, 404, 429, 500, 503])
 def test_an_outage_of_the_server_costs_nothing(make: Callable[..., Influx], answer: int) -> None:
-    server = Server()
+    server = Scripted()
     server.answers = [answer] * 3
     it = make(server)
     for n in range(250):
@@ -168,7 +173,7 @@ def test_an_outage_of_the_server_costs_nothing(make: Callable[..., Influx], answ
 
 
 def test_a_line_that_the_server_refuses_is_dropped_alone(make: Callable[..., Influx]) -> None:
-    server = Server()
+    server = Scripted()
     server.refuses = "rain_mm=8.4 "
     it = make(server)
     for n in range(100):
@@ -184,7 +189,7 @@ def test_what_was_spooled_outlives_a_restart(make: Callable[..., Influx]) -> Non
     for n in range(50):
         deaf.take(reading(n))
     deaf.close()
-    server = Server()
+    server = Scripted()
     make(server)
     until(lambda: len(server.taken) == 50)
 
@@ -193,7 +198,7 @@ def test_a_reading_that_the_core_repeats_is_written_once(make: Callable[..., Inf
     def item(n: int) -> dict[str, Any]:
         return {"stream": "data", "run_id": "r", "seq": n, **reading(n)}
 
-    server = Server()
+    server = Scripted()
     it = make(server)
     for n in range(1, 5):
         it.take(item(n))
@@ -218,7 +223,7 @@ def test_over_the_quota_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
 
 def test_a_damaged_spool_begins_anew(make: Callable[..., Influx], tmp_path: Path) -> None:
     (tmp_path / "influx.sqlite").write_bytes(b"garbage" * 2000)
-    server = Server()
+    server = Scripted()
     it = make(server)
     it.take(reading(0))
     until(lambda: server.taken)
@@ -226,7 +231,7 @@ def test_a_damaged_spool_begins_anew(make: Callable[..., Influx], tmp_path: Path
 
 
 def test_a_partial_write_drops_the_lines_that_the_answer_names(make: Callable[..., Influx]) -> None:
-    server = Server()
+    server = Scripted()
     server.answers = [400]
     server.says = json.dumps(
         {"error": "partial write of line protocol occurred",
@@ -259,7 +264,7 @@ def test_after_an_outage_new_points_go_first_and_the_old_follow_in_order(
     for n in range(2000):
         deaf.take(reading(n))
     deaf.close()
-    server, handed = Server(), threading.Event()
+    server, handed = Scripted(), threading.Event()
 
     def write(batch: Sequence[str]) -> Answer:
         handed.wait(PATIENCE_S)
@@ -280,7 +285,7 @@ def test_after_an_outage_new_points_go_first_and_the_old_follow_in_order(
 def test_what_a_person_must_mend_is_said_with_what_to_do(
     make: Callable[..., Influx], status: int, said: str
 ) -> None:
-    server = Server()
+    server = Scripted()
     server.answers = [status]
     it = make(server)
     it.take(reading(0))
@@ -410,6 +415,71 @@ def test_every_query_of_the_dashboard_finds_what_a_station_writes(
 
     for query in queries:
         until(lambda q=query: found(q), query)  # type: ignore[misc]  # the lambda's default
+
+
+def test_our_lines_are_those_of_influxdbs_own_client() -> None:
+    made: Any = Point
+    point = made("reading").tag("sensor", "a b,c=d").field("rain_mm", 0.4)
+    point = point.tag("city", "demo").tag("station", "cn-demo-001").time(NS)
+    ours = {"sensor": "a b,c=d", "time": iso(NS), "quantity": "rain_mm", "micro": 400_000}
+    (line,) = lines({"reading": ours}, STATION)
+    tags, fields, moment = re.split(r"(?<!\\) ", line)
+    name, *rest = re.split(r"(?<!\\),", tags)
+    assert f"{','.join((name, *sorted(rest)))} {fields} {moment}" == point.to_line_protocol()
+
+
+def test_influxdbs_own_client_and_we_write_the_same(database: str) -> None:
+    """Both to the real server; what it gives back differs in the station alone."""
+    t_ns = 1_760_000_000 * NS
+    ours = [f"same,station=ours v={n / 3!r} {t_ns + n * NS}" for n in range(20)]
+    assert Server(InfluxConfig(database))(ours).status == 204
+    with InfluxDBClient(database, token="", org="gateway") as client:
+        theirs = [line.replace("ours", "theirs") for line in ours]
+        client.write_api(write_options=SYNCHRONOUS).write("gateway", record=theirs)
+
+    def stored(station: str) -> list[tuple[int, float]]:
+        _get(f"{database}/internal/force_flush")
+        wanted = urllib.parse.urlencode({"match[]": f'same_v{{station="{station}"}}'})
+        rows = _get(f"{database}/api/v1/export?{wanted}").splitlines()
+        found = [json.loads(row) for row in rows]
+        return [
+            pair for row in found for pair in zip(row["timestamps"], row["values"], strict=True)
+        ]
+
+    until(lambda: len(stored("ours")) == len(stored("theirs")) == 20)
+    assert stored("ours") == stored("theirs")
+
+
+class Listening(BaseHTTPRequestHandler):
+    """A server that notes what it is asked, and answers 204; hangs up after each answer."""
+
+    asked: ClassVar[list[tuple[str, str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append((self.path, self.headers.get("Authorization", ""), body))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""
+
+
+def test_a_batch_is_one_post_with_the_token_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    Listening.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listening) as server:
+        threading.Thread(target=server.serve_forever).start()
+        config = InfluxConfig(
+            f"http://127.0.0.1:{server.server_port}/base", "o r", "b", str(tmp_path / "token")
+        )
+        write = Server(config)
+        try:
+            assert [write(["a v=1 1", "a v=2 2"]).status for _ in range(3)] == [204] * 3
+        finally:
+            server.shutdown()
+    path = "/base/api/v2/write?org=o+r&bucket=b&precision=ns"
+    assert Listening.asked == [(path, "Token secret", b"a v=1 1\na v=2 2")] * 3
 
 
 def test_a_server_that_is_not_there_is_said(make: Callable[..., Influx]) -> None:
