@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from bench.report import Result
 from gateway.events import to_record
 from gateway.hub.broker import Broker
-from gateway.uplink.config import MqttConfig, UplinkConfig, write
+from gateway.uplink.config import ArchiveConfig, MqttConfig, UplinkConfig, write
 from gateway.uplink.messages import cloud_event
 from tests.uplink.city import FakeCore, alert, json_line
 
@@ -104,7 +104,8 @@ def spawned(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 def uplink(directory: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
     """The uplink as systemd starts it."""
     config = directory / "uplink.json"
-    config.write_text(write(UplinkConfig("b1", "bench", MqttConfig(urls=(url,)))))
+    archive = ArchiveConfig(str(directory / "archive"))
+    config.write_text(write(UplinkConfig("b1", "bench", MqttConfig(urls=(url,)), archive=archive)))
     paths = ["--config", config, "--state", directory / "state", "--run", directory]
     with spawned("gateway.uplink", *map(str, paths)) as process:
         yield process

@@ -1,7 +1,8 @@
 """The uplink's memory, and how long an alert takes to a subscriber while telemetry is pouring out.
 
-Memory is the uplink's resident memory after it has delivered, against a process that has imported
-what it builds on: paho, SQLite, and pymseed with numpy, which write the archive.
+Memory is the uplink's resident memory after it has delivered, its archive taking three channels at
+100 Hz meanwhile, against a process that has imported what it builds on: paho, SQLite, and pymseed
+with numpy, which write the archive.
 
 Latency runs from the core's publishing to a subscriber at the broker. Between uplink and broker is
 a link as a station by radio has it (1 Mbit/s, 30 ms each way), at first idle, then full of a
@@ -9,6 +10,7 @@ backlog of telemetry, as after a long outage. How full it is, the broker itself 
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import statistics
@@ -18,6 +20,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+import numpy as np
 
 from bench.outbox import Listener, spawned, until, uplink
 from bench.report import Result
@@ -120,6 +124,27 @@ class Latencies:
         self._counts.close()
 
 
+def feed_archive(core: FakeCore, count: int) -> None:
+    """Packets of half a second, three channels at 100 Hz, as the core says them."""
+    samples = np.random.default_rng(1).integers(-500, 500, (3, 50)).astype("<i4")
+    for n in range(count):
+        packet = {
+            "sensor": "seis1",
+            "start": iso(1_700_000_000_000_000_000 + n * 500_000_000),
+            "rate_hz": 100.0,
+            "channels": ["XX.B1..HHE", "XX.B1..HHN", "XX.B1..HHZ"],
+            "encoding": "int32le",
+            "samples": base64.b64encode(samples.tobytes()).decode(),
+            "clock": {"state": "synchronised", "uncertainty_s": 0.001, "steps": 0},
+        }
+        core.data({"packet": packet})
+        core.turn()
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        core.turn()
+        time.sleep(0.01)
+
+
 def preload(path: Path, count: int) -> None:
     """An outbox in which telemetry has piled up."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +175,7 @@ def run(quick: bool) -> list[Result]:
         with spawned("gateway.cli", "hub", "watch", "--url", broker.url, *record):
             with uplink(directory, link.url) as process:
                 latencies.measure(5)
+                feed_archive(core, 200)
                 idle = latencies.measure(count)
                 resident = resident_kib(process.pid)
             preload(directory / "state" / "outbox.sqlite", backlog)
