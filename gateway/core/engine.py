@@ -21,6 +21,7 @@ from gateway.core.arbiter import Arbiter, Request
 from gateway.core.arming import Arming, Mode
 from gateway.core.compiled import Compiled, Sensor, Siren
 from gateway.core.health import HealthBook
+from gateway.core.self_test import SelfTests
 from gateway.core.sequence import Sequencer
 from gateway.core.warnings import Warnings
 from gateway.detect import SeismicDetector
@@ -183,6 +184,15 @@ class Core:
         }
         self._sequence = Sequencer(() if live else tuple(s.name for s in config.sensors))
         self._health = HealthBook()
+        self._self_tests = SelfTests(
+            {
+                name: group.driver.reads_back
+                for group in self._sirens.values()
+                for name in group.arbiters
+                if live
+            },
+            t,
+        )
         self._lifecycle = Lifecycle(config.station.id, config.station.name, config.plans)
         self._arming = Arming()
         self._warnings = Warnings({scale.needs_warning for scale in config.scales})
@@ -343,6 +353,8 @@ class Core:
         for group in self._sirens.values():
             if _due(group.driver.next_deadline(), t):
                 self._siren_answers(group, group.driver.tick(t), t)
+        if _due(self._self_tests.next_deadline(), t):
+            self._tick_self_tests(t)
         mark = self._sequence.watermark
         self.advance(t if mark is None else min(t, mark))
         self._publish(self._health.tick(t))
@@ -381,6 +393,7 @@ class Core:
         """When :meth:`tick` is next wanted."""
         times = [
             self._health.next_deadline(),
+            self._self_tests.next_deadline(),
             self._lifecycle.next_deadline(),
             self._arming.until_ns,
             self._warnings.next_deadline(self._utc_offset_ns),
@@ -571,9 +584,14 @@ class Core:
             if isinstance(item, Diagnostic):
                 name = _names(group)
                 self._publish(self._health.incident(name, item.kind, t, item.detail, item.count))
+                for siren in group.arbiters if item.detail else ():
+                    self._self_tests.diagnosed(siren, item.detail)
                 continue
             self._reported[item.siren] = item.on
             wanted = self._arbiters[item.siren].on
+            if self._self_tests.heard(item.siren, item.on, wanted, t):
+                detail = self._self_tests.detail(item.siren)
+                self._publish(self._health.passed(item.siren, "self_test", t, detail))
             if item.on == wanted:
                 self._publish(self._health.clear(item.siren, "state", t, "as commanded"))
                 continue
@@ -588,6 +606,35 @@ class Core:
             if not group.path:
                 group.driver.opened(t)
             self._collect(group, t)
+
+    def self_test(self, sirens: Sequence[str], t: int) -> None:
+        """Have sirens prove that they are silent; an empty ``sirens`` means all.
+
+        Raises:
+            ValueError: an unknown siren, or one that is wanted to sound.
+        """
+        chosen = self._chosen(sirens)
+        names = [name for name, arbiter in self._arbiters.items() if arbiter in chosen]
+        for name in names:
+            if (serving := self._arbiters[name].serving) is not None:
+                raise ValueError(f"{name} is busy with {serving.alert}; silence it first")
+        for name in names:
+            self._begin_self_test(name, t)
+
+    def _begin_self_test(self, name: str, t: int) -> None:
+        for group in self._sirens.values():
+            if name in group.arbiters and self._self_tests.begin(name, t):
+                group.driver.self_test(name, t)
+                self._drain(group.path, group.driver)
+
+    def _tick_self_tests(self, t: int) -> None:
+        busy = {name for name, arbiter in self._arbiters.items() if arbiter.serving is not None}
+        due, failed = self._self_tests.tick(t, busy)
+        for name in due:
+            self._begin_self_test(name, t)
+        for name in failed:
+            detail = self._self_tests.detail(name)
+            self._publish(self._health.condition(name, "self_test", t, detail, "failed"))
 
     # -- orders ----------------------------------------------------------------------------------
 
@@ -788,6 +835,7 @@ class Core:
                     "on": arbiter.on,
                     "alert": arbiter.serving.alert if arbiter.serving else None,
                     "pattern": arbiter.serving.pattern if arbiter.serving else None,
+                    "self_test": self._self_tests.status(name, t),
                 }
                 for name, arbiter in self._arbiters.items()
             },

@@ -51,6 +51,11 @@ class HealthBook:
             return []
         return [Health(component, "ok", t, kind, detail, self._totals[component, kind])]
 
+    def passed(self, component: str, kind: str, t: int, detail: str) -> list[Health]:
+        """A test has passed: stated each time, whether or not the one before had failed."""
+        self._open.pop((component, kind), None)
+        return [Health(component, "ok", t, kind, detail, self._totals.get((component, kind), 0))]
+
     def incident(
         self, component: str, kind: str, t: int, detail: str = "", count: int = 1
     ) -> list[Health]:

@@ -507,23 +507,14 @@ class Shell:
                 self._core.arm(Arming.order(Mode.armed, None, t, by, "full"), t)
             case "disarm":
                 self._core.arm(_arming(request, t, by), t)
+            case "siren_on":
+                return {"ok": True, "id": self._sound(request, sirens)}
             case "siren_off":
                 self._core.siren_off(sirens, t, f"by {by}")
-            case "siren_on":
-                pattern = str(request.get("pattern", "chirp"))
-                status = Status(request.get("status", "Test"))
-                request_id = f"{self._config.station.id}-control-{t}"
-                self._core.siren_on(
-                    Request(request_id, status, None, Level.none, pattern, t), sirens, t
-                )
-                self._write()
-                return {"ok": True, "id": request_id}
+            case "siren_self_test":
+                self._core.self_test(sirens, t)
             case "maintain":
-                seconds = request.get("for_s")
-                if seconds is not None and not isinstance(seconds, int | float):
-                    raise ValueError(f"for_s: {seconds!r}; expected seconds")
-                self._core.maintain(str(request.get("sensor", "")), seconds, t, by)
-                self._save_state()
+                self._maintain(request, by)
             case "cancel":
                 if not self._core.cancel(str(request.get("alert", "")), t, f"by {by}"):
                     raise ValueError(f"no alert {request.get('alert')!r} is active")
@@ -531,6 +522,23 @@ class Shell:
                 raise ValueError(f"unknown request {other!r}")
         self._write()
         return {"ok": True}
+
+    def _sound(self, request: Mapping[str, Any], sirens: tuple[str, ...]) -> str:
+        """Sound a pattern by hand; the id under which it is stated."""
+        status = Status(request.get("status", "Test"))
+        name = f"{self._config.station.id}-control-{self._t}"
+        pattern = str(request.get("pattern", "chirp"))
+        asked = Request(name, status, None, Level.none, pattern, self._t)
+        self._core.siren_on(asked, sirens, self._t)
+        self._write()
+        return name
+
+    def _maintain(self, request: Mapping[str, Any], by: str) -> None:
+        seconds = request.get("for_s")
+        if seconds is not None and not isinstance(seconds, int | float):
+            raise ValueError(f"for_s: {seconds!r}; expected seconds")
+        self._core.maintain(str(request.get("sensor", "")), seconds, self._t, by)
+        self._save_state()
 
     def _status(self) -> dict[str, Any]:
         return {

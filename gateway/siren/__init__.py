@@ -34,6 +34,8 @@ class SirenDriver(Protocol):
     simulator: ClassVar[type[Simulator] | None]
     pulse_s: float | None
     """How long after the last command the device falls silent by itself; None where not assured."""
+    reads_back: bool
+    """Whether the device says what it does: without that no :class:`SirenState` ever comes."""
 
     def opened(self, t: int) -> None:
         """The port was opened, or opened again: state unknown until read back."""
@@ -43,6 +45,9 @@ class SirenDriver(Protocol):
 
     def silence(self, siren: str, t: int) -> None:
         """Be silent from now on."""
+
+    def self_test(self, siren: str, t: int) -> None:
+        """Be silent and prove it: what was known is forgotten, and read back again."""
 
     def feed(self, data: bytes, t: int) -> list[SirenState | Diagnostic]:
         """Take bytes that were read at ``t``. Never raises, whatever the bytes."""

@@ -124,6 +124,7 @@ class Gpio:
 
     simulator: ClassVar[type[Simulator] | None] = None
     pulse_s: float | None = None
+    reads_back: bool = True
     take: ClassVar[Take] = _Gpiod
 
     def __init__(
@@ -156,6 +157,10 @@ class Gpio:
     def silence(self, siren: str, t: int) -> None:
         self._sirens[siren].until_ns = 0
         self._drive(siren, t)
+
+    def self_test(self, siren: str, t: int) -> None:
+        self._sirens[siren].known = None
+        self.silence(siren, t)
 
     def feed(self, data: bytes, t: int) -> list[SirenState | Diagnostic]:
         """There is no port: bytes can't come."""

@@ -108,6 +108,7 @@ class LcusRelay:
         self, options: Mapping[str, Any] | None = None, sirens: Sirens | None = None
     ) -> None:
         self._options = settings = read_options(Options, options)
+        self.reads_back = settings.feedback
         self._refresh_ns = round(settings.refresh_s * NS)
         self._poll_ns = round(settings.poll_s * NS)
         self._timeout_ns = round(settings.timeout_s * NS)
@@ -153,6 +154,10 @@ class LcusRelay:
         relay.until_ns = 0
         relay.due_ns = t
         self._pump(t)
+
+    def self_test(self, siren: str, t: int) -> None:
+        self._relays[siren].closed = None
+        self.silence(siren, t)
 
     def feed(self, data: bytes, t: int) -> list[SirenState | Diagnostic]:
         result: list[SirenState | Diagnostic] = []

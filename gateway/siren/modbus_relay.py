@@ -209,6 +209,7 @@ class ModbusRelay:
     """All siren relays of one serial line: :class:`Options`, and a :class:`Unit` each."""
 
     simulator: ClassVar[type[Simulator] | None]
+    reads_back: bool = True
     pulse_s: float | None
 
     def __init__(
@@ -287,6 +288,11 @@ class ModbusRelay:
         relay.misfits = 0
         relay.tell(Drive.stop, t)
         self._pump(t)
+
+    def self_test(self, siren: str, t: int) -> None:
+        """Open the relay once more and read it, as if nothing were known of it."""
+        self._relays[siren].closed = None
+        self.silence(siren, t)
 
     def feed(self, data: bytes, t: int) -> list[SirenState | Diagnostic]:
         """Take bytes that were read at ``t``."""

@@ -23,6 +23,7 @@ class Virtual:
 
     simulator: ClassVar[type[Simulator] | None] = None
     pulse_s: float | None = None
+    reads_back: bool = True
 
     def __init__(
         self, options: Mapping[str, Any] | None = None, sirens: Sirens | None = None
@@ -48,6 +49,10 @@ class Virtual:
         self._now = t
         if self._until.pop(siren, None) is not None:
             self._news.append(SirenState(siren, on=False))
+
+    def self_test(self, siren: str, t: int) -> None:
+        self.silence(siren, t)
+        self._news.append(SirenState(siren, on=False))
 
     def feed(self, data: bytes, t: int) -> list[SirenState | Diagnostic]:
         """There is no port: bytes can't come."""

@@ -275,19 +275,19 @@ def test_a_siren_counts_as_loud_until_it_has_said_that_it_is_silent() -> None:
 
 
 def test_a_gauge_that_falls_silent_is_stated_and_holds_no_level_for_ever() -> None:
-    config = station((gauge("g", silent_after_s=5.0),))
-    core = Core(replace(config, scales=(replace(config.scales[0], reach_s=10),)))
+    config = station((gauge("g", silent_after_s=3.0),))
+    core = Core(replace(config, scales=(replace(config.scales[0], reach_s=8),)))
     core.opened("g", 0)
     core.bytes("g", b"contact 1\n", NS)
     core.tick(NS)
     events(core)
-    assert core.next_deadline() == 6 * NS
-    core.tick(6 * NS)
+    assert core.next_deadline() == 4 * NS
+    core.tick(4 * NS)
     silent = those(events(core), Health)[0]
     assert (silent.component, silent.kind, silent.state) == ("gauge", "silent", "failed")
     assert "check its power and cable" in silent.detail
     assert core.status()["sensors"]["gauge"]["age_s"] is None
-    assert core.data()[-1] == Reading("gauge", 6 * NS, "contact", None)
+    assert core.data()[-1] == Reading("gauge", 4 * NS, "contact", None)
     core.tick(41 * NS)
     assert those(events(core), LevelChange)[-1].level is Level.none
     core.bytes("g", b"contact 0\n", 42 * NS)

@@ -63,6 +63,12 @@ def of(status: dict[str, Any], component: str, kind: str) -> dict[str, Any] | No
     return first(status["health"], component=component, kind=kind)
 
 
+def sounding(status: dict[str, Any]) -> tuple[bool, str | None, str | None]:
+    """Whether the siren sounds, for which alert, and what."""
+    main = status["sirens"]["main"]
+    return main["on"], main["alert"], main["pattern"]
+
+
 # --- sounding -----------------------------------------------------------------------------------
 
 
@@ -116,7 +122,7 @@ def test_an_order_to_end_silences_the_siren_and_leaves_nothing(here: Site) -> No
     assert here.changes()[-1]["frame"].startswith("01 05 00 00 00 00")
     assert [path.name for path in here.run.iterdir()] == ["state"]
     assert not any(map(alive, here.children))
-    assert here.start()["sirens"]["main"] == {"on": False, "alert": None, "pattern": None}
+    assert sounding(here.start()) == (False, None, None)
 
 
 def test_a_killed_core_goes_on_with_the_pattern_where_it_would_be(here: Site) -> None:
@@ -128,7 +134,7 @@ def test_a_killed_core_goes_on_with_the_pattern_where_it_would_be(here: Site) ->
     here.kill()
     status = here.start()
     assert status["run_id"] != run_id
-    assert status["sirens"]["main"] == {"on": True, "alert": alert, "pattern": "long"}
+    assert sounding(status) == (True, alert, "long")
     records = here.records(lambda found: first(found, type="siren", reason="pattern ended"))
     on, again, off = (r for r in records if r["type"] == "siren")
     assert [on["action"], again["action"], off["action"]] == ["on", "on", "off"]
@@ -195,7 +201,7 @@ def test_a_disk_that_hangs_when_the_core_dies_does_not_keep_the_siren_silent(her
     here.process.kill()
     here.process.wait()
     status = here.start()
-    assert status["sirens"]["main"] == {"on": True, "alert": alert, "pattern": "long"}
+    assert sounding(status) == (True, alert, "long")
     os.kill(journal, signal.SIGCONT)
     until(lambda: not alive(journal))
     here.until(lambda status: not of(status, "journal", "disk"))
