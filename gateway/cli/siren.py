@@ -1,6 +1,7 @@
 """``gateway siren``: list, sound, silence and test the sirens by hand."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +12,13 @@ from gateway.cli.arm import tell
 from gateway.cli.options import RUN, STATE, AsJson, RunDir, StateDir
 
 if TYPE_CHECKING:
-    from gateway.core.compiled import Compiled
+    from gateway.core.compiled import Compiled, Siren
     from gateway.plan.rules import Pattern
 
 _OFF_TIMEOUT_S = 1.0
 """A core that has not answered by then hangs, and a siren waits for nobody."""
+
+_SELF_TEST_S = 10.0
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -132,11 +135,111 @@ def on(
 
 
 @app.command("test")
-def chirp(names: Names = None, state: StateDir = STATE, run: RunDir = RUN) -> None:
-    """Let each siren chirp: proof that it sounds, too short to be taken for an alarm."""
-    chosen = _chosen(_compiled(state), names)
-    _must_be_able(run, chosen)
-    _sound(run, "chirp", chosen)
+def try_out(
+    *,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="These sirens. Else all.")
+    ] = None,
+    silent: Annotated[
+        bool, typer.Option("--silent", help="Only the self-test that nobody hears.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    state: StateDir = STATE,
+    run: RunDir = RUN,
+) -> None:
+    """Test sirens: first in silence, by telling each to be silent and reading it back.
+
+    With a running core each then chirps: proof that it sounds, too short to be taken for an alarm.
+
+    Without one this is the bench: after asking, a relay board is sounded for up to six seconds to
+    find out whether a timed pulse that is sent again restarts its timer, and the setting that is
+    right for it is printed.
+    """
+    from gateway.core.control import ControlError, call
+
+    compiled = _compiled(state)
+    chosen = _chosen(compiled, names)
+    try:
+        call(run / "control.sock", {"do": "status"})
+    except ControlError as error:
+        if "not running" not in str(error):
+            output.fail(str(error))
+        _bench(compiled, chosen, silent=silent, yes=yes)
+        return
+    _self_test(run, chosen)
+    if not silent:
+        _must_be_able(run, chosen)
+        _sound(run, "chirp", chosen)
+
+
+def _self_test(run: Path, names: list[str]) -> None:
+    """The core's own self-test, now; leaves with 1 where one fails."""
+    tell(run, {"do": "siren_self_test", "sirens": names})
+    end = time.monotonic() + _SELF_TEST_S
+    while True:
+        found = {
+            name: test
+            for name, siren in tell(run, {"do": "status"})["sirens"].items()
+            if name in names and (test := siren["self_test"])
+        }
+        if all(test["result"] != "running" for test in found.values()):
+            break
+        if time.monotonic() > end:
+            output.fail("the core does not end its self-test; see its log")
+        time.sleep(0.05)
+    for name, test in found.items():
+        output.say(f"{name}: silent self-test {test['result']}: {test['detail']}")
+    if any(test["result"] == "failed" for test in found.values()):
+        raise typer.Exit(output.FAULT)
+
+
+def _bench(compiled: "Compiled", names: list[str], *, silent: bool, yes: bool) -> None:
+    """Tests on the sirens' own ports; leaves with 1 where one fails or can't be made."""
+    from gateway.siren.on_the_bench import BenchError, silent_test
+
+    fine = True
+    for siren in (siren for siren in compiled.sirens if siren.name in names):
+        try:
+            passed, text = silent_test(siren)
+            output.say(f"{siren.name}: silent self-test {'passed' if passed else 'FAILED'}: {text}")
+            fine &= passed
+            if passed and not silent:
+                fine &= _measure(siren, yes=yes)
+        except BenchError as error:
+            output.say(f"{siren.name}: not tested: {error}")
+            fine = False
+    if not fine:
+        raise typer.Exit(output.FAULT)
+
+
+def _measure(siren: "Siren", *, yes: bool) -> bool:
+    """What the board does with a pulse that is sent again; whether the settings fit it."""
+    from gateway.siren.on_the_bench import pulse_test
+    from gateway.siren.pulse_test import PulseTest
+
+    if not siren.driver.endswith("modbus_relay:ModbusRelay"):
+        output.say(f"{siren.name}: nothing to measure; start the core to let it chirp")
+        return True
+    longest_s = 2 * PulseTest(siren.options, siren.unit).pulse_s
+    text = f"{siren.name} will SOUND for up to {longest_s:g} s to measure its timer; go on?"
+    if not yes and not typer.confirm(text):
+        output.fail("nothing was sounded")
+    finding = pulse_test(siren)
+    if finding is None or not finding.known:
+        why = finding.text if finding else "the board stopped answering"
+        output.say(f'{siren.name}: not known: {why}; leave pulse_restarts = "unknown"')
+        return False
+    output.say(f"{siren.name}: {finding.text}")
+    key, _, value = finding.settings.partition(" = ")
+    now = siren.options.get(key, "unknown" if key == "pulse_restarts" else 3.0)
+    if str(now) == value.strip('"'):
+        output.say(f"{siren.name}: its profile already says so: {finding.settings}")
+    else:
+        output.say(
+            f"{siren.name}: the right setting is  options = {{ {finding.settings} }}  in its "
+            f"[[siren]] (now {key} = {now!r}); then gateway apply"
+        )
+    return True
 
 
 def _compiled(state: Path) -> "Compiled":
