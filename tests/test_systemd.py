@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import obspy
 import pytest
+
+from gateway.drill import demo_station
 
 CHECKOUT = Path(__file__).parent.parent
 UNITS = ("gateway-apply", "gateway-core", "gateway-bridge", "gateway-uplink")
@@ -97,6 +101,11 @@ port = "/run/devices/main"
 relay = 1
 options = { feedback = true }
 
+[[sensor]]
+name = "seis1"
+profile = "PROFILE"
+port = "/run/quake/seis1"
+
 [uplink.mqtt]
 url = "mqtt://127.0.0.1:1"
 """
@@ -110,6 +119,23 @@ RuntimeDirectoryMode=0755
 Environment=HOME=/run/devices PYTHONDONTWRITEBYTECODE=1
 ExecStart=/opt/gateway/bin/python -m gateway.cli simulate lcus-usb-relay \
 --link /run/devices/main --log /run/devices/main.log --option feedback=true
+"""
+
+# A real earthquake, from the moment on at which the core opens the port.
+QUAKE = """\
+[Service]
+User=gateway
+RuntimeDirectory=quake
+RuntimeDirectoryMode=0755
+Environment=HOME=/run/quake PYTHONDONTWRITEBYTECODE=1
+ExecStart=/opt/gateway/bin/python -m gateway.cli simulate /etc/gateway/profiles/PROFILE.toml \
+--link /run/quake/seis1 --play /etc/gateway/quake.mseed
+"""
+
+# Namespaces do not change the kernel's id of the boot, which ProtectProc= even mounts anew.
+BOOT = """\
+[Service]
+BindReadOnlyPaths=/etc/gateway/boot_id:/proc/sys/kernel/random/boot_id
 """
 
 TARGET = """\
@@ -153,13 +179,25 @@ def _installed(tree: Path) -> None:
     (units / "gateway-core.service.d/pseudo-terminals.conf").write_text(PSEUDO_TERMINALS)
     for unit in ("gateway-core", "gateway-uplink"):
         (units / f"{unit}.service.d/clock.conf").write_text(CLOCK)
+    (units / "gateway-core.service.d/boot.conf").write_text(BOOT)
     (units / "devices.service").write_text(DEVICES)
+    (units / "quake.service").write_text(QUAKE.replace("PROFILE", demo_station.PROFILE))
     (units / "sandbox.target").write_text(TARGET)
-    (tree / "etc/gateway").mkdir()
-    (tree / "etc/gateway/gateway.toml").write_text(CONFIG)
+    (tree / "etc/gateway/profiles").mkdir(parents=True)
+    (tree / "etc/gateway/gateway.toml").write_text(CONFIG.replace("PROFILE", demo_station.PROFILE))
+    _write_quake(tree / "etc/gateway/quake.mseed")
+    profile = tree / f"etc/gateway/profiles/{demo_station.PROFILE}.toml"
+    profile.write_text(demo_station._profile())
     (tree / "opt/gateway/bin/python").symlink_to(f"/opt/python/bin/{VERSION}")
     (tree / "opt/gateway/pyvenv.cfg").write_text("home = /opt/python/bin\n")
     (packages / "gateway.pth").write_text("/opt/checkout\n/opt/packages\n")
+
+
+def _write_quake(file: Path) -> None:
+    """The recording from 5 s before P on, which is 10 s after its beginning: noise enough."""
+    stream = obspy.read(str(CHECKOUT / "gateway/drill/data/napa_2014_NP.1765.mseed"))
+    begin = max(trace.stats.starttime for trace in stream)
+    stream.trim(begin + 5.0).write(str(file), "MSEED")
 
 
 @contextmanager
@@ -169,7 +207,7 @@ def _control_group() -> Iterator[Path]:
     top = next((x for x in hierarchies if (x / "cgroup.procs").exists()), None)
     if top is None:
         pytest.skip("no cgroup2 hierarchy")
-    group = top / f"gateway-test-{os.getpid()}"
+    group = top / f"gateway-test-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     try:
         group.mkdir()
     except OSError as error:
@@ -248,6 +286,24 @@ class Sandbox:
         lines = self.read("/run/devices/main.log").splitlines()
         return [json.loads(line)["on"] for line in lines]
 
+    def status(self) -> dict[str, Any]:
+        """What the core says of itself, as soon as it does."""
+        found: dict[str, Any] = _until(lambda: self.ask(do="status"), "the core answers")
+        return found
+
+    def quake(self) -> str:
+        """Have the siren sound because the earth shakes; the alert's id."""
+        self.run("systemctl", "restart", "quake.service")
+        _until(lambda: self.relay()[-1:] == [True], "the siren sounds")
+        return str(self.status()["alerts"][0]["id"])
+
+    def forget(self) -> None:
+        """Let the core begin as on its first day."""
+        self.run("systemctl", "stop", "gateway-core.service", "quake.service")
+        self.run("sh", "-c", "rm -rf /var/lib/gateway/core /run/gateway/state")
+        self.run("systemctl", "start", "gateway-core.service")
+        self.status()
+
     def sound(self) -> None:
         """Have the siren sound by a technician's order."""
         _until(lambda: self.ask(do="siren_on", pattern="disaster"), "the core takes an order")
@@ -256,15 +312,33 @@ class Sandbox:
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with _machine(tmp_path_factory.mktemp("systemd")) as folder, _boot(folder) as booted:
+        yield booted
+
+
+@contextmanager
+def _machine(folder: Path) -> Iterator[Path]:
+    """A machine that can be booted again and again: what it keeps is in ``state``."""
     missing = [
         x for x in ("unshare", "nsenter", "setpriv", "systemd-sysusers") if not shutil.which(x)
     ]
     if missing or os.geteuid() or not Path("/lib/systemd/systemd").exists():
         pytest.skip("booting systemd needs root, systemd, util-linux")
-    folder = tmp_path_factory.mktemp("systemd")
-    for name in ("root", "disk", "tree"):
+    for name in ("root", "disk", "tree", "state"):
         (folder / name).mkdir()
+    (folder / "state").chmod(0o755)
+    folder.chmod(0o755)
     _installed(folder / "tree")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder / "state", ignore_errors=True)  # the journal allocates 64 MB
+
+
+@contextmanager
+def _boot(folder: Path) -> Iterator[Sandbox]:
+    """From power on to power cut."""
+    (folder / "tree/etc/gateway/boot_id").write_text(f"{uuid.uuid4()}\n")
     arguments = [folder, sys.base_prefix, Path(pytest.__file__).parent.parent, CHECKOUT]
     command = ["setpriv", "--pdeathsig=KILL", "unshare", "--fork", "--kill-child", "--pid"]
     command += ["--mount", "--propagation=private", "--uts", "--ipc", "--net", "--cgroup"]
@@ -386,3 +460,61 @@ def test_a_stopped_core_leaves_the_siren_silent(sandbox: Sandbox) -> None:
     assert sandbox.relay()[-1] is False
     assert sandbox.property("gateway-core.service", "Result") == "success"
     sandbox.run("systemctl", "start", "gateway-core.service")
+
+
+def test_a_killed_core_goes_on_with_the_alert_that_sounds(sandbox: Sandbox) -> None:
+    sandbox.forget()
+    alert = sandbox.quake()
+    before = len(sandbox.relay())
+    sandbox.signal("gateway-core.service", signal.SIGKILL)
+    _until(lambda: sandbox.relay()[before:][:2] == [False, True], "silenced, and sounding again")
+    status = sandbox.status()
+    assert status["alerts"][0]["id"] == alert
+    assert status["sirens"]["main"]["alert"] == alert
+
+
+def test_a_core_that_dies_three_times_in_a_minute_comes_back_silent_and_armed(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.forget()
+    sandbox.quake()
+    sandbox.run("systemctl", "stop", "quake.service")  # fresh data would begin another alert
+    for _ in range(3):
+        killed = sandbox.signal("gateway-core.service", signal.SIGKILL)
+        changed = partial(sandbox.property, "gateway-core.service", "MainPID")
+        _until(lambda: changed() not in {"0", killed}, "back")  # noqa: B023  called at once
+        status = sandbox.status()
+    assert status["alerts"] == []
+    assert status["arming"]["mode"] == "armed"
+    assert ("core", "deaths") in {(h["component"], h["kind"]) for h in status["health"]}
+    assert status["sirens"]["main"]["alert"] is None
+    _until(lambda: sandbox.relay()[-1] is False, "the siren is silent")
+
+
+@pytest.mark.parametrize("end", ["reboot", "power cut"])
+def test_after_a_reboot_or_a_power_cut_nothing_sounds(end: str, tmp_path: Path) -> None:
+    with _machine(tmp_path) as folder:
+        with _boot(folder) as sandbox:
+            sandbox.status()
+            alert = sandbox.quake()
+            if end == "reboot":
+                sandbox.run("systemctl", "stop", "sandbox.target", "gateway-core.service")
+                assert sandbox.relay()[-1] is False
+            else:
+                _until(lambda: _stored(folder, alert), "the alert is on the disk")
+        with _boot(folder) as sandbox:
+            status = sandbox.status()
+            tested = _until(
+                lambda: sandbox.status()["sirens"]["main"]["self_test"]["result"] == "passed",
+                "the siren has been told to be silent, and is",
+            )
+            assert tested
+            assert [(a["id"], a["interrupted"]) for a in status["alerts"]] == [(alert, True)]
+            assert status["sirens"]["main"]["alert"] is None
+            assert True not in sandbox.relay()
+
+
+def _stored(folder: Path, alert: str) -> bool:
+    return any(
+        alert.encode() in path.read_bytes() for path in (folder / "state/core").glob("state*")
+    )
