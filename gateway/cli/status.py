@@ -105,7 +105,19 @@ def _siren(name: str, siren: Mapping[str, Any]) -> Line:
         return f"{name:10} SOUNDS {siren['pattern']} for {siren['alert']}", "bold red"
     if siren["pattern"]:
         return f"{name:10} pause in {siren['pattern']} for {siren['alert']}", "red"
-    return f"{name:10} silent", "green"
+    test = siren["self_test"]
+    if not test:
+        return f"{name:10} silent", "green"
+    ago = "" if test["result"] == "running" else f" {_ago(test['age_s'])}"
+    style = "red" if test["result"] == "failed" else "green"
+    return f"{name:10} silent, self-test {test['result']}{ago}", style
+
+
+def _ago(seconds: float) -> str:
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            return f"{seconds / unit_s:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def _sensor(name: str, sensor: Mapping[str, Any], ports: Mapping[str, Any]) -> Line:

@@ -302,6 +302,12 @@ class Site:
         changes = self.changes()
         return bool(changes) and bool(changes[-1]["on"])
 
+    def crash(self) -> None:
+        """The core dies, and nobody waits for what its journal child has still to write."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(WAIT_S)
+
     def kill(self) -> None:
         """The core dies; what it had given its journal child is written nonetheless."""
         self.end(signal.SIGKILL)

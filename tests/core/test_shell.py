@@ -131,7 +131,7 @@ def test_a_killed_core_goes_on_with_the_pattern_where_it_would_be(here: Site) ->
     run_id = here.start()["run_id"]
     alert = here.fire()
     until(here.sounding)
-    here.kill()
+    here.crash()
     status = here.start()
     assert status["run_id"] != run_id
     assert sounding(status) == (True, alert, "long")
@@ -197,9 +197,7 @@ def test_a_disk_that_hangs_when_the_core_dies_does_not_keep_the_siren_silent(her
     os.kill(journal, signal.SIGSTOP)
     alert = here.fire()
     until(here.sounding)
-    assert here.process is not None
-    here.process.kill()
-    here.process.wait()
+    here.crash()
     status = here.start()
     assert sounding(status) == (True, alert, "long")
     os.kill(journal, signal.SIGCONT)
