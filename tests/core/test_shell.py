@@ -126,7 +126,7 @@ def test_an_order_to_end_silences_the_siren_and_leaves_nothing(here: Site) -> No
 
 
 def test_a_killed_core_goes_on_with_the_pattern_where_it_would_be(here: Site) -> None:
-    length_s = 7.0
+    length_s = 12.0
     here.configure(Pattern("long", (Step(on=True, seconds=length_s),)))
     run_id = here.start()["run_id"]
     alert = here.fire()
