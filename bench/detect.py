@@ -235,9 +235,9 @@ def against_rsudp(few: int, rounds: int, count: int, *, fetch: bool) -> list[Res
             found.append(3 * packet() / mine)
     return [
         Result(
-            "band-pass and STA/LTA, 3 channels × 25 samples",
+            "band-pass and STA/LTA, 3 channels × 25 samples, against rsudp",
             statistics.median(found),
-            "× cheaper than rsudp's alert loop",
+            "× cheaper than its alert loop",
             1000.0,
             at_least=True,
             note=f"{RSUDP}, its own code, one alert thread a channel, printing left out",
@@ -381,7 +381,7 @@ def run(quick: bool) -> list[Result]:
     results = against_rsudp(few, rounds, count, fetch=not quick)
     results += [
         Result(
-            f"{filters}, 3 channels × 25 samples",
+            f"{filters}, 3 channels × 25 samples, against the recipe",
             ratio(block(3), recipe(3), packets(3, 25, count), few, rounds),
             "× cheaper than filtering 30 s anew",
             1000.0,
@@ -389,15 +389,15 @@ def run(quick: bool) -> list[Result]:
             note="rsudp's recipe without its parsing",
         ),
         Result(
-            f"{filters}, the same",
+            f"{filters}, 3 channels × 25 samples, against obspy's RtTrace",
             ratio(block(3), real_time_traces(3), packets(3, 25, count), few, rounds),
-            "× cheaper than obspy's RtTrace",
+            "× cheaper",
             note="which does not filter",
         ),
         Result(
-            f"{filters}, the same",
+            f"{filters}, 3 channels × 25 samples, against obspy's C routine",
             batch(rounds, count),
-            "× obspy's C routine on a whole hour, a sample",
+            "× its time for a sample of a whole hour",
             note="which does not filter and can't stream",
         ),
     ]

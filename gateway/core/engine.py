@@ -338,6 +338,11 @@ class Core:
             self._measure(chain, reading)
         self._t = max(self._t, t)
 
+    def shaken(self, motion: GroundMotion, t: int) -> None:
+        """Ground motion measured elsewhere."""
+        self._t = max(self._t, t)
+        self._act([motion])
+
     def ended(self, sensor: str) -> None:
         """A replayed sensor gives no more."""
         if sensor in self._scalar:

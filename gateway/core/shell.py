@@ -50,6 +50,7 @@ from gateway.core.journal import (
     boottime_ns,
 )
 from gateway.core.notify import notify
+from gateway.core.rehearsal import rehearse
 from gateway.core.transport import Line, LineChange
 from gateway.events import (
     NS,
@@ -180,6 +181,9 @@ class Shell:
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._selector.register(wake, selectors.EVENT_READ, lambda _mask: os.read(wake, 64))
+        if not rehearse(self._config):
+            detail = "made-up alerts did not reach every siren's driver; install the release anew"
+            self._core.note("core", "rehearsal", self._t, detail, wrong=True)
         _settle_memory()
         self._tend_lines()
         notify("READY=1")
