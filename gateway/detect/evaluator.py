@@ -277,7 +277,7 @@ class Evaluator(ABC):
             if rung.below_since_ns is not None and t - rung.below_since_ns >= self._hold_ns:
                 self._clear(rung)
                 ended.append(rung)
-        return self._announce(t, ended)
+        return self._announce(t, ended) if ended else []
 
     @staticmethod
     def _clear(rung: _Rung) -> bool:
@@ -286,6 +286,7 @@ class Evaluator(ABC):
         return stood
 
     def _raise(self, t: int) -> list[Output]:
+        risen = False
         for rung in self._rungs:
             if rung.standing is _Standing.active:
                 continue
@@ -293,8 +294,9 @@ class Evaluator(ABC):
                 value = self._value(condition)
                 if value is not None and value >= condition.at_least_micro:
                     rung.standing, rung.by, rung.value_micro = _Standing.active, condition, value
+                    risen = True
                     break
-        return self._announce(t, [])
+        return self._announce(t, []) if risen else []
 
     def _announce(self, t: int, ended: list[_Rung]) -> list[Output]:
         active = [rung for rung in self._rungs if rung.standing is _Standing.active]

@@ -150,13 +150,17 @@ class RpiSeism:
             and crc32(data) == CRC_RESIDUE
         ):
             self._rest = b""
-            return [self._run(data, 0, 1, t)]
+            _, *counts, _ = DATA.unpack(data)
+            return [self._scans(np.array(counts, np.int32).reshape(CHANNELS, 1), t)]
         return self._search(data, t)
 
     def _run(self, data: bytes, start: int, frames: int, t: int) -> Scans:
         counts = np.frombuffer(data, FRAMES, frames, start)["counts"].T
-        scans = Scans(t, self._index, self.rate_hz, np.ascontiguousarray(counts, np.int32))
-        self._index += frames
+        return self._scans(np.ascontiguousarray(counts, np.int32), t)
+
+    def _scans(self, samples: NDArray[np.int32], t: int) -> Scans:
+        scans = Scans(t, self._index, self.rate_hz, samples)
+        self._index += samples.shape[1]
         self._in_step = self._clean = True
         self._last_data = t
         return scans
