@@ -530,19 +530,19 @@ def test_an_uplink_that_is_killed_again_and_again_has_every_sample_once(
 ) -> None:
     root = tmp_path / "archive"
     city = make_city("", mqtt=None, archive=ArchiveConfig(str(root), reserve_mb=0))
-    samples = noise(240)
+    samples = noise(180)
     items = packets(samples)
     chance = random.Random(5)
-    for part in range(4):
+    for part in range(3):
         city.spawn_uplink()
         city.until(lambda: city.core.feed.wants_data)
         for item in items[part * 120 : (part + 1) * 120]:
             city.core.data(item)
         upto_ns = BEGIN_NS + part * 60 * NS + chance.randrange(10, 50) * NS
         city.until(lambda: written_ns(root) > upto_ns)  # noqa: B023  done before the next
-        if part < 3:
+        if part < 2:
             city.signal_uplink(signal.SIGKILL)
-    city.until(lambda: written_ns(root) > BEGIN_NS + 230 * NS)
+    city.until(lambda: written_ns(root) > BEGIN_NS + 170 * NS)
     city.signal_uplink(signal.SIGTERM)
     holds(root, samples)
 
