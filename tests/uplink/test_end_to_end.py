@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import obspy
 import pytest
 from nacl.signing import SigningKey
+from obspy.io.mseed.util import get_flags
 
 from gateway import config as configuration
 from gateway.core.commands import Action, Command, sign
@@ -72,6 +74,14 @@ relay = 1
 [uplink.mqtt]
 url = "{url}"
 keepalive_s = 2
+
+[uplink.archive]
+path = "archive"
+reserve_mb = 0
+
+[uplink.waveforms]
+pre_s = 5
+post_s = 1
 
 [commands]
 groups = ["schools"]
@@ -193,6 +203,8 @@ def test_an_earthquake_reaches_the_hub_and_the_hubs_word_reaches_the_siren(
     station.until(lambda: any(m.type == "ground_motion" for m in station.heard), "the motion")
     station.until(lambda: station.said("telemetry"), "readings of rain")
 
+    station.until(lambda: station.said("waveform", reason="event"), "the waveforms of the alert")
+
     silenced = station.command(Action.siren_off, here)
     assert silenced["outcome"] == "accepted"
     station.until(lambda: station.said("siren", action="off"), "the siren's end")
@@ -224,3 +236,20 @@ def test_an_earthquake_reaches_the_hub_and_the_hubs_word_reaches_the_siren(
     kept = Outbox(station.folder / "state/outbox.sqlite", 1 << 20, now())
     assert Kind.alert not in kept.waiting(), "what the hub has acknowledged is forgotten"
     kept.close(now())
+    archived(station.folder / "archive")
+
+
+def archived(root: Path) -> None:
+    """What another reader finds in the archive: no overlap, sure times, and the station."""
+    found = obspy.Stream()
+    for path in root.glob("[0-9]*/XX/DEMO/*.D/*"):
+        found += obspy.read(str(path))
+        flags = get_flags(str(path), timing_quality=True, io_flags=True)
+        assert flags["timing_quality"]["min"] == 100.0
+        locked = flags["io_and_clock_flags_counts"]["clock_locked"]
+        assert locked == flags["record_count"]
+    assert {trace.stats.channel for trace in found} == {"EHZ", "EHN", "EHE"}
+    assert all(gap[6] > 0 for gap in found.get_gaps()), "a gap of more than none is no overlap"
+    inventory = obspy.read_inventory(str(root / "station.xml"))
+    response = inventory.get_response("XX.DEMO..EHZ", found[0].stats.starttime)
+    assert response.instrument_sensitivity.value == pytest.approx(426141.261)
