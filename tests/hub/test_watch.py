@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 from typing import Self
 
+import obspy
 import pytest
 
 from gateway.hub.broker import Broker
+from gateway.uplink.archive import Archive
+from gateway.uplink.config import ArchiveConfig, WaveformsConfig
 from tests.uplink.city import City, alert
 from tests.uplink.conftest import broker, city, make_city
+from tests.uplink.recording import noise, packets
 
 __all__ = ["broker", "city", "make_city"]
 
@@ -78,6 +82,22 @@ def test_as_the_hub_it_stores_and_acknowledges(city: City, broker: Broker) -> No
         assert [json.loads(line)["id"] for line in watch.lines] == [alert(1).id]
         assert watch.stop() == 0
     assert record.exists()
+
+
+def test_waveforms_are_stored_where_it_is_told(city: City, broker: Broker) -> None:
+    root, place = city.directory / "archive", city.directory / "waveforms"
+    settings = WaveformsConfig(continuous=True)
+    with Watch(city, broker, "--waveforms", str(place)) as watch:
+        city.start_uplink((Archive(ArchiveConfig(str(root), reserve_mb=0), settings),))
+        watch.until_said("online")
+        city.until(lambda: city.core.feed.wants_data)
+        for item in packets(noise(20)):
+            city.core.data(item)
+        watch.until_said(r"waveform +XX.DEMO..EHZ 2026-11-26T03:00:00.123 1/1 continuous")
+        assert watch.stop() == 0
+    found = place / "demo.cn-demo-001" / "XX.DEMO..EHZ.2026-11-26.mseed"
+    city.until(found.exists)
+    assert obspy.read(str(found))[0].data.tolist()[:500] == noise(20)[0, :500].tolist()
 
 
 @pytest.mark.parametrize("arguments", [["--url", "http://hub"], ["--nonsense"]])
