@@ -68,9 +68,8 @@ def _crc_table() -> tuple[int, ...]:
 _CRC: Final = _crc_table()
 
 
-def crc16(data: bytes) -> int:
-    """CRC-16 of Modbus; 0 for a whole frame whose CRC is right."""
-    crc = 0xFFFF
+def crc16(data: bytes, crc: int = 0xFFFF) -> int:
+    """CRC-16 of Modbus; 0 for a whole frame whose CRC is right. Other protocols start at 0."""
     for byte in data:
         crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
     return crc

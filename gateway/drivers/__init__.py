@@ -29,6 +29,7 @@ BUILT_IN = {
     "plantower_pms5003": "gateway.drivers.plantower_pms5003:PlantowerPms5003",
     "psn_adc": "gateway.drivers.psn_adc:PsnAdc",
     "rpi_seism": "gateway.drivers.rpi_seism:RpiSeism",
+    "vaisala_wxt": "gateway.drivers.vaisala_wxt:VaisalaWxt",
 }
 
 
