@@ -41,6 +41,7 @@ from pathlib import Path
 from gateway.events import NS, Health, Onset, SirenAction
 from gateway.hub.broker import Broker
 from gateway.uplink.config import MqttConfig
+from gateway.uplink.service import now
 from tests.uplink.city import City, alert, reading
 
 SOURCE = "/eew/demo/cn-demo-001"
@@ -49,6 +50,8 @@ OTHERS = ("broker frozen", "half-open", "disk full", "hub away")
 SPACING_S = 0.02
 """One record each."""
 DISK_MIB = 16
+PATIENCE_S = 180.0
+"""The uplink's own pause grows to a minute when one broker after the other dies at once."""
 
 
 class Between:
@@ -205,11 +208,11 @@ class Campaign:
             case "broker killed":
                 self._broker.kill()
                 self._for(chance.uniform(0.0, 0.3))
-                self._broker.start()
+                self._start_broker()
             case "both killed":
                 city.signal_uplink(signal.SIGKILL)
                 self._broker.kill()
-                self._broker.start()
+                self._start_broker()
                 city.spawn_uplink()
                 self._for(chance.uniform(0.3, 1.5))
             case "broker frozen":
@@ -233,6 +236,14 @@ class Campaign:
                 city.stop_hub()
                 self._for(chance.uniform(0.2, 1.0))
                 self._start_hub()
+
+    def _start_broker(self) -> None:
+        """Start it; the hub, whose patience is not at stake, comes back without a pause."""
+        self._broker.start()
+        hub = self._city.hub
+        assert hub is not None
+        hub.turn(now())
+        hub._connection.hurry(now())
 
     def _start_hub(self) -> None:
         there = MqttConfig((self._broker.url,), client_id="hub", keepalive_s=2)
@@ -262,7 +273,7 @@ class Campaign:
             self._turn()
 
     def _until(self, condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > end:
                 log = (self._city.directory / "uplink.log").read_text()[-2000:]
