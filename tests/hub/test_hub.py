@@ -54,6 +54,23 @@ def test_a_message_is_told_once_and_acknowledged_each_time(hub: Hub, heard: list
     assert hub.counts["repeated"] == 2
 
 
+def test_a_repeat_that_was_numbered_anew_stands_where_its_new_number_says(hub: Hub) -> None:
+    """A station that was killed numbers again, in the old order, what it had not stored."""
+    receive(hub, [said(2)])
+    for number, sequence in ((1, 11), (2, 12)):
+        receive(hub, [said(number, sequence=f"{sequence:020d}")])
+    assert [e["id"] for e in hub.messages("/eew/demo/s1")] == ["r-1", "r-2"]
+
+
+def test_a_repeat_with_other_content_is_counted_and_said(hub: Hub) -> None:
+    receive(hub, [said()])
+    receive(hub, [said(data=RECORD | {"level": "blue"})])
+    assert hub.counts["conflicting"] == 1
+    assert "other content" in hub.trouble
+    (event,) = hub.messages("/eew/demo/s1")
+    assert event["data"] == RECORD, "the first holds"
+
+
 def test_a_repeat_is_known_after_a_restart(hub: Hub, heard: list[Message], tmp_path: Path) -> None:
     receive(hub, [said()])
     with selectors.DefaultSelector() as selector:

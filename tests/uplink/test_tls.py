@@ -316,6 +316,17 @@ def test_a_renewal_loses_no_alert_and_is_no_outage(
     assert not any(m.data.get("kind") == "disconnected" for m in city.heard)
 
 
+def test_a_clock_that_is_set_is_tried_at_once(
+    authority: Authority, start: Callable[..., Broker], line: Callable[..., Line]
+) -> None:
+    broker = start(secure=authority.listener("begins"))
+    it = line(config(authority, broker.url))
+    it.until(lambda: it.of(Down) and it.connection.state is State.waiting)
+    assert it.connection.next_deadline(now()) > now()
+    it.connection.hurry(now())
+    assert it.connection.next_deadline(now()) <= now()
+
+
 def test_files_that_come_and_go_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a"
     files = Files([str(path), ""])
