@@ -88,6 +88,8 @@ def test_its_own_take_the_place_of_shipped_ones(tmp_path: Path) -> None:
             'quantity = "rain_total_mm"\n[[channel]]\nquantity',
             "two channels rain_total",
         ),
+        ('"rain_total_mm"', '"rain_mm"\nwrap_mm = 25.4', "expected it of rain_total_mm alone"),
+        ('"rain_total_mm"', '"rain_total_mm"\nwrap_mm = 0', "expected a number above 0"),
     ],
 )
 def test_a_wrong_profile_is_refused_at_its_line(

@@ -174,6 +174,12 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (rain_file() | {"end": {"fraction": 1.5}}, "end.fraction", "at most 1"),
     (rain_file() | {"end": {"hold_min": -1}}, "end.hold_min", "none negative"),
     ({"level": condition()["level"]}, "scale", "missing"),
+    (rain_file(unit="inch"), "scale.unit", "'inch'; expected 'mm', which rain_mm comes in"),
+    (
+        rain_file() | condition(quantity="wind_mps", measure="mean"),
+        "scale.unit",
+        "'mm'; expected 'm/s', which wind_mps comes in",
+    ),
 ]
 
 
