@@ -8,10 +8,13 @@ import time
 import tty
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.bit_message import WriteSingleCoilRequest, WriteSingleCoilResponse
 from pymodbus.server import ModbusSerialServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -566,6 +569,53 @@ def test_flash_off_closes_by_itself_and_a_broadcast_is_obeyed_unanswered() -> No
     assert board.changes() == [(NS + 4 * MS, 1, False)]
 
 
+class FlashOn(WriteSingleCoilRequest):
+    """Write of a coil as Waveshare's boards know it: 0200 and up closes a relay for a while.
+
+    Framing, CRC, coils and their reading are pymodbus's; only the meaning of the value is added.
+    """
+
+    running: ClassVar[dict[int, asyncio.TimerHandle]] = {}
+
+    def decode(self, data: bytes) -> None:
+        super().decode(data)
+        self.tenths = int.from_bytes(data[2:4], "big")
+
+    async def datastore_update(self, context: Any, device_id: int) -> ModbusPDU:
+        coil = self.address & 0xFF
+        if before := self.running.pop(coil, None):
+            before.cancel()
+        if self.address < 0x200:
+            return await super().datastore_update(context, device_id)
+        await context.async_setValues(device_id, 5, coil, [True])
+
+        def over() -> None:
+            tasks.append(
+                asyncio.ensure_future(context.async_setValues(device_id, 5, coil, [False]))
+            )
+
+        loop = asyncio.get_running_loop()
+        self.running[coil] = loop.call_later(self.tenths / 10, over)
+        return FlashOnEcho(self)
+
+
+class FlashOnEcho(WriteSingleCoilResponse):
+    """The echo, whose value pymodbus would make FF00."""
+
+    def __init__(self, asked: FlashOn) -> None:
+        super().__init__(
+            address=asked.address, dev_id=asked.dev_id, transaction_id=asked.transaction_id
+        )
+        self.tenths = asked.tenths
+
+    def encode(self) -> bytes:
+        return self.address.to_bytes(2, "big") + self.tenths.to_bytes(2, "big")
+
+
+tasks: list[Any] = []
+"""What runs on the server's loop, held so that it is not collected."""
+
+
 @pytest.fixture
 def others_board() -> Iterator[int]:
     """The line to a Modbus server of pymodbus's, unit 1 with 8 coils."""
@@ -577,7 +627,9 @@ def others_board() -> Iterator[int]:
     board = SimDevice(1, simdata=([coils], [coils], word, word))
 
     async def serve() -> ModbusSerialServer:
-        server = ModbusSerialServer(board, port=os.ttyname(unit), baudrate=9600)
+        server = ModbusSerialServer(
+            board, port=os.ttyname(unit), baudrate=9600, custom_pdu=[FlashOn]
+        )
         await server.serve_forever(background=True)
         return server
 
@@ -596,24 +648,48 @@ def others_board() -> Iterator[int]:
 
 def test_a_plain_board_written_by_others_is_switched_and_read(others_board: int) -> None:
     driver = ModbusRelay({"pulse_s": 0.0}, {"main": {"relay": 3}})
-
-    def state() -> bool | None:
-        """Turn the line until the siren's state is known."""
-        while True:
-            os.write(others_board, driver.to_send())
-            due = driver.next_deadline()
-            assert due is not None
-            wait_s = max(0.0, (due - time.monotonic_ns()) / NS)
-            ready, _, _ = select.select([others_board], [], [], min(wait_s, 5.0))
-            t = time.monotonic_ns()
-            for item in driver.feed(os.read(others_board, 256), t) if ready else driver.tick(t):
-                assert isinstance(item, SirenState), item
-                return item.on
-
     driver.opened(time.monotonic_ns())
-    assert state() is False
+    assert next_state(driver, others_board) is False
     now = time.monotonic_ns()
     driver.sound("main", now + 60 * NS, now)
-    assert state() is True
+    assert next_state(driver, others_board) is True
     driver.silence("main", time.monotonic_ns())
-    assert state() is False
+    assert next_state(driver, others_board) is False
+
+
+def next_state(driver: ModbusRelay, line: int) -> bool | None:
+    """Turn the line until the siren's state is news."""
+    while True:
+        os.write(line, driver.to_send())
+        due = driver.next_deadline()
+        assert due is not None
+        wait_s = max(0.0, (due - time.monotonic_ns()) / NS)
+        ready, _, _ = select.select([line], [], [], min(wait_s, 5.0))
+        t = time.monotonic_ns()
+        for item in driver.feed(os.read(line, 256), t) if ready else driver.tick(t):
+            if isinstance(item, SirenState):
+                return item.on
+
+
+def test_timed_pulses_hold_a_board_written_by_others_and_end_when_nobody_renews_them(
+    others_board: int,
+) -> None:
+    options = {"pulse_s": 2.0, "refresh_s": 0.5, "pulse_restarts": "yes", "timeout_s": 1.0}
+    driver = ModbusRelay(options, {"main": {"relay": 3}})
+    driver.opened(time.monotonic_ns())
+    assert next_state(driver, others_board) is False
+    began = time.monotonic_ns()
+    driver.sound("main", began + 3 * NS, began)
+    assert next_state(driver, others_board) is True
+    assert next_state(driver, others_board) is False
+    assert time.monotonic_ns() - began >= 3 * NS, "longer than one pulse, and to its end"
+    began = time.monotonic_ns()
+    driver.sound("main", began + 60 * NS, began)
+    assert next_state(driver, others_board) is True
+    closed = True
+    while closed:
+        os.write(others_board, Request(1, Function.read_coils, 0, 8).frame)
+        select.select([others_board], [], [], 1.0)
+        select.select([], [], [], 0.05)
+        closed = bool(os.read(others_board, 256)[3] & 4)
+        assert time.monotonic_ns() - began < 60 * NS, "it opens by itself"
