@@ -153,17 +153,21 @@ def sound(folder: Path) -> int:
 
 
 def errors(log: Path, began_ns: int, repeat: int) -> list[int]:
-    """How late each edge was at one board, ns; the pattern's last edge included."""
-    ends = itertools.accumulate(STEPS_S * repeat)
-    due = [began_ns, *(began_ns + round(end * NS) for end in ends)][: EDGES * repeat]
+    """How far from its time each edge was at one board, ns; the pattern's last edge included.
+
+    One that never came is as far away as the next of its kind.
+    """
+    starts = [0.0, *itertools.accumulate(STEPS_S * repeat)][: EDGES * repeat]
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    changes = [
-        r.get("heard_ns", r["boottime_ns"])
-        for r in records
-        if r["relay"] == 1 and r["boottime_ns"] >= began_ns
-    ]
-    assert len(changes) == len(due), f"{log}: {len(changes)} edges of {len(due)}"
-    return [abs(found - at) for found, at in zip(changes, due, strict=True)]
+    found: list[int] = []
+    for on in (True, False):
+        changes = np.array(
+            [r.get("heard_ns", r["boottime_ns"]) for r in records if r["on"] is on], np.int64
+        )
+        assert changes.size, f"{log}: no edge of {len(starts)}"
+        due = [began_ns + round(start_s * NS) for start_s in starts[0 if on else 1 :: 2]]
+        found += [int(np.abs(changes - at_ns).min()) for at_ns in due]
+    return found
 
 
 def measure(repeat: int, *, loaded: bool) -> tuple[list[int], str]:

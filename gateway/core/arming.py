@@ -28,6 +28,9 @@ class Mode(StrEnum):
     """For work on the site: the sirens are off, alerts are told to the hub as tests."""
 
 
+CHIRP = "chirp"
+"""The shipped pattern that is too short to be taken for an alarm."""
+
 Sound = Literal["silent", "chirp", "full"]
 
 
@@ -53,6 +56,11 @@ class Arming:
         if self.mode is Mode.exercise:
             return "silent exercise" if self.sound == "silent" else ""
         return "" if self.mode is Mode.armed else str(self.mode)
+
+    def pattern(self, status: Status, planned: str) -> str:
+        """What sounds for an alert whose plan says ``planned``: in a chirping exercise no more."""
+        chirps = self.mode is Mode.exercise and self.sound == "chirp"
+        return CHIRP if chirps and status is not Status.actual else planned
 
     def state(self, t: int) -> dict[str, Any]:
         """For the journal: what is left of the time, as it runs only while powered on."""

@@ -539,9 +539,9 @@ class Core:
             rule = self._lifecycle.sounding_rule(alert, offset)
             for name, arbiter in self._arbiters.items():
                 if rule is not None and rule.sounds(name):
+                    pattern = self._arming.pattern(alert.status, rule.pattern)
                     arbiter.request(
-                        Request(alert.id, alert.status, alert.hazard, alert.level, rule.pattern, t),
-                        t,
+                        Request(alert.id, alert.status, alert.hazard, alert.level, pattern, t), t
                     )
                 elif alert.sounds or alert.phase is Phase.cancel:
                     arbiter.withdraw(alert.id, t, f"alert {alert.phase}")

@@ -26,6 +26,13 @@ def test_what_a_mode_means(mode: Mode, sound: Sound, status: Status, muted: str)
     assert (arming.status, arming.muted) == (status, muted)
 
 
+def test_a_chirping_exercise_shortens_what_is_no_real_alert() -> None:
+    chirping = Arming(Mode.exercise, 1, "me", "chirp")
+    assert chirping.pattern(Status.exercise, "disaster") == "chirp"
+    assert chirping.pattern(Status.actual, "disaster") == "disaster"
+    assert Arming(Mode.exercise, 1, "me", "full").pattern(Status.exercise, "disaster") == "disaster"
+
+
 @pytest.mark.parametrize("for_s", [None, 0, -1, MAX_S + 1, float("nan")])
 @pytest.mark.parametrize("mode", [Mode.silent, Mode.exercise, Mode.disarmed])
 def test_no_mode_but_armed_is_for_ever(mode: Mode, for_s: float | None) -> None:

@@ -206,6 +206,15 @@ def test_a_mode_says_what_an_alert_is_and_whether_it_sounds(
     assert on(core) is sounds
 
 
+def test_a_chirping_exercise_only_chirps() -> None:
+    core = Core(station())
+    core.arm(Arming.order(Mode.exercise, 60, 0, "me", "chirp"), 0)
+    found = close(core, NS)
+    assert [action.pattern for action in those(found, SirenAction)] == ["chirp"]
+    core.tick(2 * NS)
+    assert not on(core)
+
+
 def test_disarmed_for_a_time_is_armed_when_it_is_over() -> None:
     core = Core(station())
     core.arm(Arming.order(Mode.disarmed, 20, 0, "me", "full"), 0)
