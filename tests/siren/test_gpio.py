@@ -1,7 +1,8 @@
 """GPIO sirens: lines are taken silent, set at once, read back, and asked for again when lost."""
 
 import errno
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,45 @@ def test_without_a_chip_the_real_binding_is_a_stated_fault() -> None:
     (told,) = driver.tick(0)
     assert isinstance(told, Diagnostic)
     assert told.detail.startswith("/dev/null: ")
+
+
+SIMULATED = Path("/sys/kernel/config/gpio-sim")
+
+
+@pytest.fixture
+def kernel_chip() -> Iterator[tuple[str, Path]]:
+    """A chip of eight lines that the kernel simulates: its path, and where its lines are read.
+
+    Layout: the kernel's documentation of gpio-sim (admin-guide/gpio/gpio-sim.rst).
+    """
+    if not SIMULATED.is_dir():
+        pytest.skip("this kernel has no gpio-sim: the driver is tested against the documented API")
+    device = SIMULATED / f"gateway-{os.getpid()}"
+    bank = device / "bank0"
+    try:
+        bank.mkdir(parents=True)
+        (bank / "num_lines").write_text("8")
+        (device / "live").write_text("1")
+    except OSError as error:
+        pytest.skip(f"gpio-sim can't be set up here: {error}")
+    name = (bank / "chip_name").read_text().strip()
+    place = Path("/sys/devices/platform") / (device / "dev_name").read_text().strip() / name
+    try:
+        yield f"/dev/{name}", place
+    finally:
+        (device / "live").write_text("0")
+        bank.rmdir()
+        device.rmdir()
+
+
+def test_a_line_of_the_kernel_is_driven_and_read_back(kernel_chip: tuple[str, Path]) -> None:
+    path, place = kernel_chip
+    driver = Gpio({"chip": path}, {"main": {"line": 3}})
+    value = place / "sim_gpio3" / "value"
+    driver.opened(0)
+    assert [s.on for s in driver.tick(0) if isinstance(s, SirenState)] == [False]
+    driver.sound("main", 10 * NS, 0)
+    assert value.read_text().strip() == "1"
+    assert [s.on for s in driver.tick(0) if isinstance(s, SirenState)] == [True]
+    driver.tick(10 * NS)
+    assert value.read_text().strip() == "0"
