@@ -269,9 +269,10 @@ class Coincidence:
 class Quality:
     """Something is wrong, or right again, with a channel's data.
 
-    ``kind`` is one of gap, overlap, spike, flat, clipped, noise, dead, clock, invalid, recovered;
-    of gauges also reset, bounce, blocked, steady, endless, indicative.
-    ``decided_ns`` (not published) is the sample that was needed to say so.
+    ``kind`` is one of gap, overlap, spike, flat, clipped, noise, dead, clock, invalid, polarity,
+    threshold, recovered; of gauges also reset, bounce, blocked, steady, endless, indicative.
+    ``decided_ns`` (not published) is the sample that was needed to say so; ``ended`` (neither)
+    the kind that a recovery ends.
     """
 
     channel: str
@@ -279,10 +280,36 @@ class Quality:
     time_ns: int
     detail: str = ""
     decided: int | None = field(default=None, metadata={"hidden": True})
+    ended: str = field(default="", metadata={"hidden": True})
 
     @property
     def decided_ns(self) -> int:
         return self.time_ns if self.decided is None else self.decided
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelReport:
+    """An hour of one channel: how complete and how quiet it was.
+
+    ``completeness`` is the share of its seconds that came whole. ``rms`` is the RMS in counts of
+    the seconds without a trigger, by band; None where there were none. ``trigger_on`` is the
+    threshold from now on.
+    """
+
+    channel: str
+    since_ns: int
+    time_ns: int
+    completeness: float
+    rms: dict[str, float | None]
+    gaps: int
+    spikes: int
+    flat_s: int
+    clipped_s: int
+    trigger_on: float
+
+    @property
+    def decided_ns(self) -> int:
+        return self.time_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,6 +532,7 @@ Event = (
     | GroundMotion
     | Coincidence
     | Quality
+    | ChannelReport
     | LevelChange
     | RainDay
     | OfficialWarning
@@ -525,6 +553,7 @@ TYPE_NAMES: dict[type, str] = {
     GroundMotion: "ground_motion",
     Coincidence: "coincidence",
     Quality: "quality",
+    ChannelReport: "channel_report",
     LevelChange: "level",
     RainDay: "rain_day",
     OfficialWarning: "warning",

@@ -54,7 +54,7 @@ from gateway.events import (
 )
 from gateway.plan.lifecycle import Lifecycle
 
-_BAD = frozenset({"flat", "dead", "clipped", "noise", "invalid", "polarity"})
+_BAD = frozenset({"flat", "dead", "clipped", "noise", "polarity"})
 """Kinds of bad data for which a channel loses its vote until it recovers."""
 
 OVERDUE_EVERY_NS = 3600 * NS
@@ -517,7 +517,7 @@ class Core:
         if quality.kind in _BAD:
             self._site.exclude(quality.channel, quality.kind)
         elif quality.kind == "recovered":
-            self._site.include(quality.channel)
+            self._site.include(quality.channel, quality.ended)
 
     def _shake(self, motion: GroundMotion, t: int) -> None:
         """Shaking counts once it is sustained and, with several sensors, seen by enough of them."""

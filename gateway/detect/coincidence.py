@@ -24,6 +24,9 @@ from gateway.events import NS, Candidate, Coincidence, GroundMotion, Onset, Qual
 _REMEMBERED = 4
 """Votes kept for each voter: the last, and some before it for votes of others that come late."""
 
+_CAUSE = dict.fromkeys(("flat", "dead", "clipped"), "signal")
+"""Kinds of faults that take turns; a recovery from one is one from all of them."""
+
 VERTICALS = frozenset("ZU3")
 
 
@@ -147,7 +150,7 @@ class SiteCoincidence:
         self._k = k
         self._sensors = dict(sensors)
         self._weights = dict(weights or {})
-        self._excluded: dict[str, str] = {}
+        self._excluded: dict[str, dict[str, str]] = {}
         self._ballot = _Ballot(self.window_ns, self.window_ns)
 
     @property
@@ -180,17 +183,20 @@ class SiteCoincidence:
     @property
     def shaking(self) -> frozenset[str]:
         """Channels whose shaking counts: those that vote, and those that strong shaking clips."""
-        clipped = {channel for channel, kind in self._excluded.items() if kind == "clipped"}
+        clipped = {c for c, kinds in self._excluded.items() if set(kinds.values()) == {"clipped"}}
         return self.voting | {c for c in clipped if self._weights.get(c, 1.0) > 0}
 
     def exclude(self, channel: str, kind: str) -> None:
         """Take a bad channel out of the vote, with what it has voted of late."""
-        self._excluded[channel] = kind
+        self._excluded.setdefault(channel, {})[_CAUSE.get(kind, kind)] = kind
         self._ballot.forget(channel)
 
-    def include(self, channel: str) -> None:
-        """Let a channel that is well again vote."""
-        self._excluded.pop(channel, None)
+    def include(self, channel: str, ended: str) -> None:
+        """A channel has recovered from a kind of fault; without another one it votes again."""
+        kinds = self._excluded.get(channel, {})
+        kinds.pop(_CAUSE.get(ended, ended), None)
+        if not kinds:
+            self._excluded.pop(channel, None)
 
     def add(self, decision: Onset | Candidate) -> list[Coincidence]:
         """Take a vote; gives the coincidence that it completes or enlarges."""
@@ -332,7 +338,8 @@ class FirstMotions:
         self._contrary[channel] = 0
         if swapped:
             self._swapped.remove(channel)
-            return Quality(channel, "recovered", now_ns, "first motions as the others' again")
+            detail = "first motions as the others' again"
+            return Quality(channel, "recovered", now_ns, detail, ended="polarity")
         self._swapped.add(channel)
         detail = "first motions against the other sensors' at three arrivals: leads swapped?"
         return Quality(channel, "polarity", now_ns, detail)

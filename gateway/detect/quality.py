@@ -11,12 +11,13 @@ second of raw samples for what a broken channel looks like.
 ``flat``          the same value for 5 s
 ``clipped``       three or more samples in a row at one end of the range
 ``dead``          missing or flat for a minute
-``noise``         the station's threshold follows its noise of the past hour, at most twofold
+``threshold``     the channel's threshold follows its noise of the past hour, at most twofold
+``noise``         even twice the threshold is exceeded by that noise
 ``recovered``     the channel is good again
 ================  ==============================================================================
 
 Each is stated once when it begins. What cannot end, an overlap say, is stated at most once a minute
-with what has been counted since.
+with what has been counted since. :class:`ChannelHours` sums up each hour.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.detect.filters import Float
-from gateway.events import NS, Quality
+from gateway.events import NS, ChannelReport, Quality
 
 BRIDGE_S = 0.1
 _IMPOSSIBLE = 1e15
@@ -262,7 +263,8 @@ class Intake:
             return []
         now_ns = self.time_ns(self._passed + at)
         gone_s = (now_ns - self._missing_since_ns[row]) / NS
-        return [Quality(self._channels[row], "recovered", now_ns, f"gap of {gone_s:.2f} s")]
+        detail = f"gap of {gone_s:.2f} s"
+        return [Quality(self._channels[row], "recovered", now_ns, detail, ended="gap")]
 
 
 class _Fault(Enum):
@@ -286,6 +288,11 @@ class ChannelHealth:
     def __init__(self, channels: Sequence[str]) -> None:
         self._channels = tuple(channels)
         self._health = [_Health() for _ in channels]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with each channel now; empty where nothing is."""
+        return [health.fault.value for health in self._health]
 
     def mute(self, row: int) -> bool:
         """Whether a channel has nothing to say, its data notwithstanding."""
@@ -320,9 +327,9 @@ class ChannelHealth:
             if fault is health.fault:
                 continue
             kind = fault.value or "recovered"
-            detail = health.fault.value if fault is _Fault.NONE else ""
+            ended = health.fault.value if fault is _Fault.NONE else ""
             health.fault = fault
-            said.append((row, Quality(self._channels[row], kind, end_ns, detail)))
+            said.append((row, Quality(self._channels[row], kind, end_ns, ended, ended=ended)))
         return said
 
 
@@ -354,20 +361,26 @@ def clipped(raw: Float) -> bool:
 
 
 class StationNoise:
-    """How far the trigger threshold of each row is raised for the noise of the past hour.
+    """How far the trigger threshold of each channel is raised for the noise of the past hour.
 
-    What a station's energy ratio exceeds for four seconds an hour, earthquakes aside, is its
-    ordinary noise; a threshold below that would call it an earthquake every hour.
+    What a channel's energy ratio exceeds for four seconds an hour, earthquakes aside, is its
+    ordinary noise; a threshold below that would call it an earthquake every hour. Where even
+    twice the threshold is below that, the channel is too noisy to be believed.
     """
 
-    def __init__(self, rows: int, trigger_on: float) -> None:
+    def __init__(self, channels: Sequence[str], trigger_on: float) -> None:
+        self._channels = tuple(channels)
         self._on = trigger_on
+        rows = len(self._channels)
         self._counts = np.zeros((rows, len(_RATIO_BINS) + 1), dtype=np.int64)
         self._seconds = 0
+        self._noisy = np.zeros(rows, dtype=bool)
         self.thresholds: Float = np.full(rows, trigger_on)
 
-    def second(self, ratios: Float, quiet: NDArray[np.bool_]) -> list[int]:
-        """Count the ratio of each ``quiet`` row; gives the rows whose threshold has changed."""
+    def second(
+        self, ratios: Float, quiet: NDArray[np.bool_], end_ns: int
+    ) -> list[tuple[int, Quality]]:
+        """Count the ratio of each ``quiet`` row; gives what an hour of them changes, by row."""
         rows = np.flatnonzero(quiet)
         self._counts[rows, np.searchsorted(_RATIO_BINS, ratios[rows])] += 1
         self._seconds += 1
@@ -377,11 +390,99 @@ class StationNoise:
         total = self._counts.sum(axis=1, keepdims=True)
         above = total - np.cumsum(self._counts, axis=1)
         rare = np.append(_RATIO_BINS, np.inf)[np.argmax(above <= _RARE * total, axis=1)]
-        now = np.clip(rare, self._on, _MOST * self._on)
-        changed = np.flatnonzero(np.abs(now - self.thresholds) > _NOTABLE * self.thresholds)
-        self.thresholds[changed] = now[changed]
         self._counts[:] = 0
-        return [int(row) for row in changed]
+        noisy = rare > _MOST * self._on
+        now = np.clip(rare, self._on, _MOST * self._on)
+        said = []
+        for row in np.flatnonzero(np.abs(now - self.thresholds) > _NOTABLE * self.thresholds):
+            self.thresholds[row] = now[row]
+            detail = f"trigger_on {now[row]:.1f} for the noise of the past hour"
+            said.append((int(row), self._say(int(row), "threshold", end_ns, detail)))
+        for row in np.flatnonzero(noisy != self._noisy):
+            kind, ended = ("noise", "") if noisy[row] else ("recovered", "noise")
+            detail = (
+                ended or f"{_MOST * self._on:g} times its own noise at least every quarter hour"
+            )
+            said.append((int(row), self._say(int(row), kind, end_ns, detail, ended)))
+        self._noisy = noisy
+        return said
+
+    def _say(self, row: int, kind: str, end_ns: int, detail: str, ended: str = "") -> Quality:
+        return Quality(self._channels[row], kind, end_ns, detail, ended=ended)
+
+
+class ChannelHours:
+    """Sums up each hour of every channel, to the second."""
+
+    def __init__(self, channels: Sequence[str], bands: Sequence[str]) -> None:
+        self._channels, self._bands = tuple(channels), tuple(bands)
+        rows = len(self._channels)
+        self._seconds = 0
+        self._since_ns: int | None = None
+        self._power = np.zeros((rows, len(self._bands)))
+        self._quiet, self._whole, self._flat, self._clipped, self._gaps, self._spikes = (
+            np.zeros(rows, dtype=np.int64) for _ in range(6)
+        )
+
+    def gap(self, row: int) -> None:
+        """Count a hole that was too long to be bridged."""
+        self._gaps[row] += 1
+
+    def spike(self, row: int) -> None:
+        """Count a spike."""
+        self._spikes[row] += 1
+
+    def second(
+        self,
+        power: Float,
+        live: NDArray[np.bool_],
+        quiet: NDArray[np.bool_],
+        faults: Sequence[str],
+        end_ns: int,
+        thresholds: Float,
+    ) -> list[tuple[int, ChannelReport]]:
+        """Take a second's mean squares (rows, bands); gives the reports that an hour completes.
+
+        ``live`` rows had all samples, ``quiet`` ones no trigger; ``faults`` are those that last.
+        """
+        if self._since_ns is None:
+            self._since_ns = end_ns - NS
+        self._whole += live
+        self._quiet += live & quiet
+        self._power[live & quiet] += power[live & quiet]
+        self._flat += [fault in ("flat", "dead") for fault in faults] & live
+        self._clipped += [fault == "clipped" for fault in faults] & live
+        self._seconds += 1
+        if self._seconds < _ADAPT_S:
+            return []
+        reports = [
+            (row, self._report(row, end_ns, float(thresholds[row])))
+            for row in range(len(self._channels))
+        ]
+        self._seconds, self._since_ns = 0, end_ns
+        for counter in (self._power, self._quiet, self._whole, self._flat, self._clipped):
+            counter[:] = 0
+        self._gaps[:] = self._spikes[:] = 0
+        return reports
+
+    def _report(self, row: int, end_ns: int, trigger_on: float) -> ChannelReport:
+        since_ns, quiet = self._since_ns or 0, int(self._quiet[row])
+        rms = [
+            float(f"{(power / quiet) ** 0.5:.4g}") if quiet else None
+            for power in self._power[row].tolist()
+        ]
+        return ChannelReport(
+            channel=self._channels[row],
+            since_ns=since_ns,
+            time_ns=end_ns,
+            completeness=round(min(1.0, int(self._whole[row]) * NS / (end_ns - since_ns)), 4),
+            rms=dict(zip(self._bands, rms, strict=True)),
+            gaps=int(self._gaps[row]),
+            spikes=int(self._spikes[row]),
+            flat_s=int(self._flat[row]),
+            clipped_s=int(self._clipped[row]),
+            trigger_on=round(trigger_on, 2),
+        )
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -32,7 +32,7 @@ from gateway.detect.filters import (
     butterworth,
 )
 from gateway.detect.ground_motion import LOWEST_RATE_HZ, GroundMotionMeter
-from gateway.detect.quality import ChannelHealth, Intake, Run, StationNoise
+from gateway.detect.quality import ChannelHealth, ChannelHours, Intake, Run, StationNoise
 from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.detect.sta_lta import StaLta, Track, Windows, follow
 from gateway.events import NS, Candidate, Decision, Onset, Quality, Rejected
@@ -149,6 +149,11 @@ class _History:
         raw: Float = self._columns(first, end)[:, 0]
         return raw
 
+    def bands(self, first: int, end: int) -> Float:
+        """Samples of both bands of every row in columns [first, end), (rows, 2, n)."""
+        shift = self._at - self._end
+        return self._data[:, 1:, first + shift : end + shift]
+
     def row(self, row: int, first: int, end: int) -> Float:
         """Raw samples and those of both bands in columns [first, end), (3, n)."""
         every: Float = self._columns(first, end)[row]
@@ -233,7 +238,9 @@ class SeismicDetector:
         self._watches = [_Watch(row) for row in range(rows)]
         self._second = max(1, round(rate))
         self._health = ChannelHealth(self._channels)
-        self._noise = StationNoise(rows, self._settings.trigger_on)
+        self._noise = StationNoise(self._channels, self._settings.trigger_on)
+        bands = (self._settings.band_hz, self._settings.candidate_band_hz)
+        self._hours = ChannelHours(self._channels, [f"{low:g}-{high:g} Hz" for low, high in bands])
         self._busy = True
         self._sensors = _sensors(self._channels, sensitivities or [None] * rows, rate)
         self._metered = [sensor for sensor in self._sensors if sensor.meter]
@@ -376,6 +383,7 @@ class SeismicDetector:
     def _lose(self, watch: _Watch, first: int) -> None:
         """A row's data have ended; what was being examined can't be decided any more."""
         watch.live = False
+        self._hours.gap(watch.row)
         if watch.state is _State.EXAMINING:
             when = self._time_ns(watch.trigger)
             declared = self._time_ns(first)
@@ -400,11 +408,15 @@ class SeismicDetector:
         quiet = np.array(
             [watch.live and watch.state is _State.LISTENING for watch in self._watches]
         )
-        for row in self._noise.second(sta / np.where(lta > 0.0, lta, np.inf), quiet):
-            on = float(self._noise.thresholds[row])
-            self._on[row, _DETECTION] = on
-            detail = f"trigger_on {on:.1f} for the noise of the past hour"
-            self._find(end - 1, row, Quality(self._channels[row], "noise", when, detail))
+        for row, quality in self._noise.second(sta / np.where(lta > 0.0, lta, np.inf), quiet, when):
+            self._on[row, _DETECTION] = self._noise.thresholds[row]
+            self._find(end - 1, row, quality)
+        bands = self._history.bands(end - self._second, end)
+        power = np.einsum("rbn,rbn->rb", bands, bands) / self._second
+        for row, report in self._hours.second(
+            power, live, quiet, self._health.faults, when, self._noise.thresholds
+        ):
+            self._find(end - 1, row, report)
 
     def _ratio(self, band: int, row: int, column: int) -> float:
         lta = float(self._averages.lta[row, band, column])
@@ -581,6 +593,7 @@ class SeismicDetector:
                 watch.over = min(now, watch.trigger)
             self._find(now, row, Rejected(channel, when, declared, reason))
             if reason == "spike":
+                self._hours.spike(row)
                 self._find(now, row, Quality(channel, "spike", when, decided=declared))
             return
         watch.again, watch.judged = now + round(_DEAD_S * rate), _SURPASSED * ratio

@@ -131,11 +131,11 @@ def test_a_bad_sensor_is_out_of_the_vote_and_the_other_decides_alone() -> None:
     assert core._site.needed == 1
     found = shake(core, s1=counts(1, shakes=True), s2=flat)
     assert those(found, Alert)
-    core._weigh(Quality("XX.B.00.HNZ", "recovered", 0))
+    core._weigh(Quality("XX.B.00.HNZ", "recovered", 0, ended="flat"))
     assert core._site.needed == 2
 
 
-@pytest.mark.parametrize("kind", ["gap", "overlap", "spike", "clock"])
+@pytest.mark.parametrize("kind", ["gap", "overlap", "spike", "clock", "invalid", "threshold"])
 def test_what_passes_by_costs_no_vote(kind: str) -> None:
     core = Core(two_sensors())
     core._weigh(Quality("XX.B.00.HNZ", kind, 0))

@@ -80,7 +80,7 @@ def test_a_bad_channel_has_no_vote_and_loses_the_one_it_gave() -> None:
     site.add(candidate("XX.S.B.HNZ", 1.0))
     site.exclude("XX.S.B.HNZ", "flat")
     assert site_votes(site, ("A.HNZ", 1.1), ("B.HNZ", 1.2)) == []
-    site.include("XX.S.B.HNZ")
+    site.include("XX.S.B.HNZ", "flat")
     assert len(site_votes(site, ("B.HNZ", 1.3))) == 1
 
 

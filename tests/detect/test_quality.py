@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.detect import SeismicDetector
 from gateway.detect.quality import StationNoise, clipped
-from gateway.events import NS, Candidate, Decision, Onset, Quality, Rejected
+from gateway.events import NS, Candidate, ChannelReport, Decision, Onset, Quality, Rejected
 from tests.detect.signals import START_NS, Trace, add, every, ground, run, shaking
 
 RATE = 100.0
@@ -211,24 +211,48 @@ def test_a_plateau_entered_and_left_abruptly_is_clipping(trace: Trace, verdict: 
     assert clipped(trace) is verdict
 
 
-def test_thresholds_follow_the_noise_of_the_hour_at_most_twofold() -> None:
-    noise = StationNoise(3, 8.0)
-    quiet = np.ones(3, dtype=bool)
-    changed = []
+def ratios_of_an_hour(noise: StationNoise, *rare: float) -> list[tuple[str, str]]:
+    """An hour in which each row's ratio is 1, and for a second of every five minutes ``rare``."""
+    said = []
     for k in range(3600):
-        rare = 12.0 if k % 300 == 0 else 1.0
-        changed += noise.second(np.array([1.0, rare, 100.0 * rare]), quiet)
-    assert changed == [1, 2]
+        ratios = np.array(rare) if k % 300 == 0 else np.ones(len(rare))
+        said += noise.second(ratios, np.ones(len(rare), dtype=bool), k * NS)
+    return [(q.channel, q.kind) for _, q in said]
+
+
+def test_thresholds_follow_the_noise_of_the_hour_at_most_twofold() -> None:
+    noise = StationNoise(["A", "B", "C"], 8.0)
+    said = ratios_of_an_hour(noise, 1.0, 12.0, 40.0)
+    assert said == [("B", "threshold"), ("C", "threshold"), ("C", "noise")]
     assert noise.thresholds[0] == 8.0
     assert 11.0 < noise.thresholds[1] < 14.0
     assert noise.thresholds[2] == 16.0
-    for _ in range(3600):
-        noise.second(np.ones(3), quiet)
+    said = ratios_of_an_hour(noise, 1.0, 1.0, 1.0)
+    assert said == [("B", "threshold"), ("C", "threshold"), ("C", "recovered")]
     assert (noise.thresholds == 8.0).all()
 
 
 def test_an_hour_with_an_earthquake_in_it_raises_nothing() -> None:
-    noise = StationNoise(1, 8.0)
+    noise = StationNoise(["A"], 8.0)
     for k in range(3600):
-        noise.second(np.array([500.0 if k < 100 else 1.0]), np.array([k >= 100]))
+        noise.second(np.array([500.0 if k < 100 else 1.0]), np.array([k >= 100]), k * NS)
     assert noise.thresholds[0] == 8.0
+
+
+def test_each_hour_of_a_channel_is_summed_up() -> None:
+    """At 20 Hz: noise of a known power, a hole of a minute, ten flat seconds, a spike."""
+    rate_hz, n = 20.0, 3700 * 20
+    samples = np.random.default_rng(1).normal(0.0, 100.0, (2, n))
+    samples[0, 20_000:21_200] = np.nan
+    samples[0, 40_000:40_200] = samples[0, 40_000]
+    samples[0, 60_000] += 1e6
+    found = run(SeismicDetector(CHANNELS[:2], rate_hz), samples, rate_hz, every(100, n))
+    one, other = (d for d in found if isinstance(d, ChannelReport))
+    assert (one.channel, other.channel) == CHANNELS[:2]
+    assert one.completeness == pytest.approx(1 - 60 / 3600, abs=0.001)
+    assert (one.gaps, one.spikes) == (1, 1)
+    assert 3 <= one.flat_s <= 10
+    assert (other.completeness, other.gaps, other.spikes, other.flat_s) == (1.0, 0, 0, 0)
+    # white noise of 10 Hz of bandwidth: 8 of them pass, and the skirts of the filter
+    assert other.rms["1-10 Hz"] == pytest.approx(100.0 * (8 / 10) ** 0.5, rel=0.1)
+    assert other.trigger_on == 8.0

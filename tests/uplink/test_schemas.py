@@ -15,6 +15,7 @@ from gateway.events import (
     TYPE_NAMES,
     Alert,
     ArmingChange,
+    ChannelReport,
     Coincidence,
     Event,
     GroundMotion,
@@ -48,6 +49,9 @@ EXAMPLES: list[Event] = [
     ),
     Coincidence("site", "XX.DEMO", T, ("a", "b"), 2),
     Quality("BW.UH1..SHZ", "gap", T, "1.5 s"),
+    ChannelReport(
+        "BW.UH1..SHZ", T, T, 0.998, {"1-10 Hz": 12.3, "5-25 Hz": None}, 1, 2, 0, 0, 8.0
+    ),
     LevelChange("rain1", Hazard.rainstorm, Level.yellow, T, 50.4, "mm", 6),
     Alert(
         "a1", "cn-demo-001", Hazard.earthquake, Level.red, Phase.alert, Status.actual, T,
