@@ -4,8 +4,8 @@
 Usage: .venv/bin/python tools/detect_report.py [RECORDINGS]
 
 RECORDINGS is a folder with ``manifest.json`` and miniSEED files; without it the folder named by
-GATEWAY_CORPUS, or ``../shared/corpus`` beside the checkout. Plots are drawn only of recordings
-whose licence lets them be passed on (CC0, MIT, and those that come with obspy).
+GATEWAY_CORPUS, or ``../shared/corpus`` beside the checkout. One sheet a recording is drawn into
+docs/detection, small enough for a page.
 """
 
 import json
@@ -21,6 +21,8 @@ import matplotlib as mpl
 import numpy as np
 import obspy
 from numpy.typing import NDArray
+from PIL import Image
+from scipy.signal import lfilter
 
 from gateway.detect import SeismicDetector
 from gateway.detect.filters import MAX_RUN, BlockFilter, StateSpace, butterworth
@@ -37,10 +39,11 @@ PLOTS = HERE / "docs" / "detection"
 BEGIN, END = "<!-- measured: make detect-report -->", "<!-- end of what is measured -->"
 NOISE = ("noise", "noise_gap", "spike", "false_trigger", "continuous")
 URBAN = ("d13", "d16", "d20")
-PLOTTED = {"d01": ["BW.UH1", "BW.UH4"], "d02": ["BW.RJOB"], "d08": ["NP.1765", "NP.1737"]}
-PLOTTED["d11"] = ["GR.TNS", "GR.FUR"]
 ARMED_S = 4.0
 SEGMENT_GAP_S = 60.0
+STARTS, START_S = 1000, 10.0
+SHEET_ROWS = 6
+PIXELS = 1500
 
 Samples = NDArray[np.float64]
 
@@ -216,14 +219,48 @@ def summary(recordings: list[Recording]) -> list[str]:
         lines.append(f"- {title} noise: {false} onsets in {hours:.1f} channel-hours")
     artefacts = [r for r in recordings if r.facts["kind"] in ("spike", "noise_gap")]
     lines.append(f"- spikes and gap edges: {sum(len(r.onsets) for r in artefacts)} onsets")
+    begun, false = cold_starts([r for r in recordings if r.name.startswith(("d12", "d17"))])
+    lines.append(f"- {begun} cold starts in stationary noise: {false} onsets in the first 10 s")
     return [*rows, "", *lines]
+
+
+def cold_starts(recordings: list[Recording]) -> tuple[int, int]:
+    """Starts spread evenly over noise, and the onsets within 10 s that are near no listed event."""
+    total = sum(r.hours for r in recordings)
+    begun = false = 0
+    for r in recordings:
+        for s in r.segments:
+            n = round(START_S * s.rate_hz)
+            count = max(1, round(STARTS * r.hours / total / len(r.segments) / len(s.counts)))
+            places = np.linspace(0, s.counts.shape[1] - n, count).astype(int)
+            cuts = np.array([row[at : at + n] for row in s.counts for at in places])
+            names = [f"XX.S{k}..HHZ" for k in range(len(cuts))]
+            detector = SeismicDetector(names, s.rate_hz)
+            found = [
+                d
+                for at in range(0, n, round(s.rate_hz))
+                for d in detector.process(
+                    cuts[:, at : at + round(s.rate_hz)], round(at * NS / s.rate_hz)
+                )
+                if isinstance(d, Onset)
+            ]
+            begun += len(cuts)
+            for d in found:
+                k = names.index(d.channel)
+                at_ns = s.start_ns + round(int(places[k % count]) * NS / s.rate_hz) + d.time_ns
+                channel = s.channels[k // count]
+                false += not _near(r, station(channel), at_ns)
+    return begun, false
 
 
 def _listed(recording: Recording, onset: Onset) -> bool:
     """Whether a doubtful event is listed near this onset."""
+    return _near(recording, station(onset.channel), onset.time_ns)
+
+
+def _near(recording: Recording, name: str, time_ns: int) -> bool:
     return any(
-        station(p["channel"]) == station(onset.channel)
-        and abs(parse_iso(p["time"]) - onset.time_ns) <= 15 * NS
+        station(p["channel"]) == name and abs(parse_iso(p["time"]) - time_ns) <= 15 * NS
         for p in recording.facts["references"]
     )
 
@@ -253,21 +290,82 @@ def verdicts(recordings: list[Recording]) -> list[str]:
     return rows
 
 
-Characteristic = Callable[[Samples], Samples]
+Characteristic = Callable[[Samples, float], Samples]
+"""From band-passed rows (channels, n) and their rate to what is compared with a threshold."""
+
+
+def averaged(root: Callable[[Samples], Samples]) -> Characteristic:
+    """STA/LTA of a characteristic function, given its square root (energies are made of it)."""
+
+    def ratio(filtered: Samples, rate_hz: float) -> Samples:
+        values = root(filtered)
+        tracker = StaLta((Windows(0.5, 20.0),), len(values), rate_hz)
+        out = np.empty_like(values)
+        for at in range(0, values.shape[1], MAX_RUN):
+            part = np.ascontiguousarray(values[:, at : at + MAX_RUN])
+            tracker.process(part, part.shape[1])
+            lta = tracker.lta[:, 0]
+            out[:, at : at + MAX_RUN] = tracker.sta[:, 0] / np.where(lta > 0, lta, np.inf)
+        return out
+
+    return ratio
+
+
+def _slope(filtered: Samples) -> Samples:
+    return np.diff(filtered, axis=1, prepend=filtered[:, :1])
+
+
+def _mean(values: Samples, seconds: float, rate_hz: float) -> Samples:
+    """Recursive mean; that of all so far while it is young."""
+    weight = 1.0 / (seconds * rate_hz)
+    total = np.asarray(lfilter([weight], [1.0, weight - 1.0], values, axis=1))
+    share = 1.0 - (1.0 - weight) ** np.arange(1, values.shape[1] + 1)
+    return total / share
+
+
+def classic(filtered: Samples, rate_hz: float) -> Samples:
+    """The ratio of plain moving means, armed when the long one is full."""
+    energy = np.cumsum(filtered**2, axis=1)
+    short, long = round(0.5 * rate_hz), round(20.0 * rate_hz)
+    out = np.zeros_like(filtered)
+    if energy.shape[1] > long:
+        sta = (energy[:, long:] - energy[:, long - short : -short]) / short
+        lta = (energy[:, long:] - energy[:, :-long]) / long
+        out[:, long:] = sta / np.where(lta > 0, lta, np.inf)
+    return out
+
+
+def baer(filtered: Samples, rate_hz: float) -> Samples:
+    """Baer & Kradolfer (1987): the squared envelope function in standard deviations."""
+    slope2 = _slope(filtered) ** 2
+    weight = np.cumsum(filtered**2, axis=1) / np.maximum(np.cumsum(slope2, axis=1), 1e-30)
+    envelope4 = (filtered**2 + weight * slope2) ** 2
+    mean = _mean(envelope4, 20.0, rate_hz)
+    variance = np.maximum(_mean(envelope4**2, 20.0, rate_hz) - mean**2, 1e-300)
+    before = np.roll(np.sqrt(variance), 1, axis=1)
+    return (envelope4 - np.roll(mean, 1, axis=1)) / before
+
+
+def kurtosis(filtered: Samples, rate_hz: float) -> Samples:
+    """Recursive kurtosis over 4 s (Langet et al. 2014)."""
+    variance = _mean(filtered**2, 4.0, rate_hz)
+    return _mean(filtered**4, 4.0, rate_hz) / np.maximum(variance, 1e-300) ** 2
+
+
+ENERGY = averaged(lambda y: y)
 FUNCTIONS: dict[str, Characteristic] = {
-    "magnitude, \\|y\\|": lambda y: np.sqrt(np.abs(y)),
-    "energy, y²": lambda y: y,
-    "Allen (1978), y² + 3 y′²": lambda y: np.sqrt(
-        y**2 + 3.0 * np.diff(y, axis=1, prepend=y[:, :1]) ** 2
-    ),
-    "fourth power, y⁴": lambda y: y**2,
+    "magnitude, \\|y\\|": averaged(lambda y: np.sqrt(np.abs(y))),
+    "energy, y²": ENERGY,
+    "energy, plain moving means": classic,
+    "Allen (1978), y² + 3 y′²": averaged(lambda y: np.sqrt(y**2 + 3.0 * _slope(y) ** 2)),
+    "fourth power, y⁴": averaged(lambda y: y**2),
+    "Baer and Kradolfer (1987)": baer,
+    "kurtosis over 4 s": kurtosis,
 }
-"""Square roots of the characteristic functions of y, the band-passed trace: energies are made of
-them."""
 
 
 def ratios(segment: Segment, function: Characteristic) -> Samples:
-    """Bare STA/LTA of (channels, n), NaN until armed and where samples are missing."""
+    """A bare characteristic of (channels, n), NaN until armed and where samples are missing."""
     counts = np.where(np.isnan(segment.counts), 0.0, segment.counts)
     rate_hz = segment.rate_hz
     band = butterworth(2, 1.0, min(10.0, 0.45 * rate_hz), rate_hz)
@@ -275,14 +373,7 @@ def ratios(segment: Segment, function: Characteristic) -> Samples:
     counts -= counts[np.arange(len(counts)), first][:, None]
     counts[np.isnan(segment.counts)] = 0.0
     filtered = BlockFilter(StateSpace.of(band), len(counts)).process(counts)[0]
-    values = function(filtered)
-    tracker = StaLta((Windows(0.5, 20.0),), len(counts), rate_hz)
-    out = np.empty_like(values)
-    for at in range(0, values.shape[1], MAX_RUN):
-        part = np.ascontiguousarray(values[:, at : at + MAX_RUN])
-        tracker.process(part, part.shape[1])
-        lta = tracker.lta[:, 0]
-        out[:, at : at + MAX_RUN] = tracker.sta[:, 0] / np.where(lta > 0, lta, np.inf)
+    out = function(np.ascontiguousarray(filtered), rate_hz)
     out[:, : round(ARMED_S * rate_hz)] = np.nan
     out[np.isnan(segment.counts)] = np.nan
     return out
@@ -354,50 +445,127 @@ def characteristic(recordings: list[Recording]) -> list[str]:
     return rows
 
 
-def draw(recording: Recording) -> list[str]:
-    """Plots of the stations chosen; gives the lines that show them."""
-    lines = []
-    for name in PLOTTED.get(recording.name[:3], []):
-        pick = next(p for p in picks(recording) if station(p["channel"]) == name)
-        time_ns = parse_iso(pick["time"])
-        segment = next(
-            s
-            for s in recording.segments
-            if pick["channel"] in s.channels
-            and s.start_ns <= time_ns <= s.start_ns + s.counts.shape[1] / s.rate_hz * NS
-        )
-        row = segment.channels.index(pick["channel"])
-        seconds = (
-            np.arange(segment.counts.shape[1]) / segment.rate_hz + (segment.start_ns - time_ns) / NS
-        )
-        inside = (seconds > -6) & (seconds < 9)
-        figure, axes = plt.subplots(2, 1, figsize=(7, 3.2), sharex=True)
-        trace = segment.counts[row, inside]
-        axes[0].plot(seconds[inside], trace - np.nanmedian(trace), "k", lw=0.6)
-        axes[0].set_ylabel("counts")
-        ratio = ratios(segment, FUNCTIONS["energy, y²"])[row]
-        axes[1].semilogy(seconds[inside], np.maximum(ratio[inside], 0.05), "k", lw=0.8)
-        axes[1].axhline(SeismicSettings().trigger_on, color="tab:gray", ls=":")
-        axes[1].set_ylabel("STA/LTA")
-        axes[1].set_xlabel(f"s after the reference pick {pick['time'][:22]}")
-        for axis in axes:
-            axis.axvline(0.0, color="tab:blue", lw=1.2, label="reference")
-            if onset := matched(recording, pick):
-                axis.axvline(
-                    (onset.time_ns - time_ns) / NS, color="tab:red", ls="--", label="onset"
-                )
-                axis.axvline(
-                    (onset.declared_ns - time_ns) / NS, color="tab:orange", label="declared"
-                )
-        axes[0].legend(loc="upper left", fontsize=7)
-        axes[0].set_title(pick["channel"], fontsize=9)
-        figure.tight_layout()
-        PLOTS.mkdir(exist_ok=True)
-        path = PLOTS / f"{recording.name[:3]}_{name}.png"
-        figure.savefig(path, dpi=70, metadata={"Software": ""})
-        plt.close(figure)
-        lines.append(f"![{pick['channel']}](detection/{path.name})")
-    return lines
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a row of a sheet shows: seconds from ``zero_ns`` on of one channel."""
+
+    segment: Segment
+    row: int
+    zero_ns: int
+    window_s: tuple[float, float]
+    pick: dict[str, Any] | None = None
+
+
+def views(recording: Recording) -> list[View]:
+    """One for each station with a pick, else one for each channel, those with onsets first."""
+    found: dict[str, View] = {}
+    for pick in recording.facts["references"]:
+        at = parse_iso(pick["time"])
+        for s in recording.segments:
+            inside = s.start_ns <= at <= s.start_ns + s.counts.shape[1] / s.rate_hz * NS
+            if inside and pick["channel"] in s.channels and not recording.is_noise:
+                row = s.channels.index(pick["channel"])
+                view = View(s, row, at, (-8.0, 14.0), pick)
+                found.setdefault(f"{station(pick['channel'])} {pick.get('event', '')}", view)
+    if not found:
+        for s in recording.segments:
+            for row, channel in enumerate(s.channels):
+                view = View(s, row, s.start_ns, (0.0, s.counts.shape[1] / s.rate_hz))
+                found.setdefault(channel, view)
+    declared = {o.channel for o in recording.onsets}
+    shown = sorted(found.values(), key=lambda v: v.segment.channels[v.row] not in declared)
+    missed = [v for v in shown if v.pick and matched(recording, v.pick) is None]
+    return ([v for v in shown if v not in missed] + missed)[: SHEET_ROWS - 2] + missed[:2]
+
+
+def draw(recording: Recording) -> str:
+    """The sheet of a recording; gives its name."""
+    shown = list({id(v): v for v in views(recording)}.values())
+    figure, axes = plt.subplots(
+        len(shown), 2, figsize=(10, 0.35 + 1.15 * len(shown)), squeeze=False
+    )
+    for (left, right), view in zip(axes, shown, strict=True):
+        s, channel = view.segment, view.segment.channels[view.row]
+        seconds = np.arange(s.counts.shape[1]) / s.rate_hz + (s.start_ns - view.zero_ns) / NS
+        inside = (seconds >= view.window_s[0]) & (seconds <= view.window_s[1])
+        thin = max(1, int(inside.sum()) // (4 * PIXELS))
+        t, trace = seconds[inside], s.counts[view.row, inside]
+        ratio = ratios(s, ENERGY)[view.row, inside]
+        left.plot(t[::thin], (trace - np.nanmedian(trace))[::thin], "k", lw=0.4)
+        right.semilogy(t[::thin], np.maximum(ratio, 0.05)[::thin], "k", lw=0.5)
+        right.axhline(SeismicSettings().trigger_on, color="tab:gray", ls=":", lw=0.8)
+        verdict = "noise" if recording.is_noise else ""
+        if view.pick:
+            verdict = "found" if matched(recording, view.pick) else "not found"
+            verdict = f"{view.pick['quality']}: {verdict}"
+        for axis in (left, right):
+            if view.pick:
+                axis.axvline(0.0, color="tab:blue", lw=1.0)
+            for onset in recording.onsets:
+                at = (onset.time_ns - view.zero_ns) / NS
+                if onset.channel == channel and view.window_s[0] <= at <= view.window_s[1]:
+                    axis.axvline(at, color="tab:red", ls="--", lw=0.9)
+                    axis.axvline(
+                        (onset.declared_ns - view.zero_ns) / NS, color="tab:orange", lw=0.7
+                    )
+            axis.set_xlim(*view.window_s)
+            axis.tick_params(labelsize=6)
+        left.set_yticks([])
+        left.set_title(f"{channel}  {verdict}", fontsize=7, pad=2)
+        right.set_title("STA/LTA", fontsize=7, pad=2)
+    figure.tight_layout(pad=0.4)
+    return save(figure, recording.name[:3])
+
+
+def save(figure: Any, name: str) -> str:
+    """A figure as a small PNG of few colours."""
+    PLOTS.mkdir(exist_ok=True)
+    path = PLOTS / f"{name}.png"
+    figure.savefig(path, dpi=72, metadata={"Software": ""})
+    plt.close(figure)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(24).save(path, optimize=True)
+    return path.name
+
+
+COMPARED = (("d11", "GR.FUR"), ("d01", "BW.UH4"), ("d06", "OE.D008"))
+
+
+def draw_functions(recordings: list[Recording]) -> str:
+    """What each characteristic function makes of three P waves; gives the sheet's name."""
+    figure, axes = plt.subplots(
+        len(FUNCTIONS) + 1, len(COMPARED), figsize=(10, 8), squeeze=False, sharex=True
+    )
+    for column, (name, where) in enumerate(COMPARED):
+        recording = next(r for r in recordings if r.name.startswith(name))
+        view = next(v for v in every_view(recording) if v.pick and where in v.pick["channel"])
+        s = view.segment
+        seconds = np.arange(s.counts.shape[1]) / s.rate_hz + (s.start_ns - view.zero_ns) / NS
+        inside = (seconds > -4) & (seconds < 5)
+        trace = s.counts[view.row, inside]
+        axes[0, column].plot(seconds[inside], trace - np.nanmedian(trace), "k", lw=0.5)
+        axes[0, column].set_title(s.channels[view.row], fontsize=7, pad=2)
+        for axis, (title, function) in zip(axes[1:, column], FUNCTIONS.items(), strict=True):
+            values = ratios(s, function)[view.row, inside]
+            axis.semilogy(seconds[inside], np.maximum(values, 0.1), "k", lw=0.6)
+            axis.set_title(title.replace("\\|", "|"), fontsize=6, pad=1)
+        for axis in axes[:, column]:
+            axis.axvline(0.0, color="tab:blue", lw=0.8)
+            axis.tick_params(labelsize=5)
+    figure.tight_layout(pad=0.3)
+    return save(figure, "functions")
+
+
+def every_view(recording: Recording) -> list[View]:
+    """Views of all clear picks."""
+    return [
+        View(s, s.channels.index(p["channel"]), parse_iso(p["time"]), (-8.0, 14.0), p)
+        for p in recording.facts["references"]
+        for s in recording.segments
+        if p["quality"] == "clear"
+        and p["channel"] in s.channels
+        and s.start_ns <= parse_iso(p["time"]) <= s.start_ns + s.counts.shape[1] / s.rate_hz * NS
+    ]
 
 
 def main() -> None:
@@ -408,10 +576,20 @@ def main() -> None:
     recordings = read(folder)
     for recording in recordings:
         detect(recording)
-    parts = ["### Recordings", "", *summary(recordings), "", "### Picks", ""]
-    parts += [*verdicts(recordings), "", "### Characteristic functions compared", ""]
-    parts += [*characteristic(recordings), "", "### A few of them", ""]
-    parts += [line for recording in recordings for line in draw(recording)]
+    parts = ["### Recordings", "", *summary(recordings), ""]
+    parts += ["### Characteristic functions compared", "", *characteristic(recordings), ""]
+    parts += [f"![characteristic functions](detection/{draw_functions(recordings)})", ""]
+    parts += ["### Picks", "", *verdicts(recordings), "", "### Each recording", ""]
+    legend = (
+        "Trace on the left, ratio and threshold on the right; blue the reference, red the onset, "
+        "orange when it was declared; seconds from the reference, or from the beginning."
+    )
+    parts += [legend, ""]
+    for recording in recordings:
+        facts = recording.facts
+        parts += [f"**{recording.name}**, {facts['source']} ({facts['licence']})", ""]
+        parts += [f"![{recording.name}](detection/{draw(recording)})", ""]
+    parts.pop()
     text = PAGE.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)

@@ -115,6 +115,43 @@ def test_two_sensors_that_shake_together_sound_it() -> None:
     assert order.index(Alert) < order.index(SirenAction)
 
 
+def geophones(*locations: str, weights: dict[str, float] | None = None) -> Compiled:
+    """Verticals, each on a port of its own."""
+    sensors = [seismometer(f"p{at}", f"s{at}", at) for at in locations]
+    verticals = [
+        replace(s, channels=tuple(c for c in s.channels if c.id.endswith("Z"))) for s in sensors
+    ]
+    config = station(tuple(verticals))
+    return replace(config, site=replace(config.site, weights=weights or {}))
+
+
+def test_verticals_that_shake_together_sound_a_siren() -> None:
+    core = Core(geophones("A", "B"))
+    found = shake(core, sA=counts(1, shakes=True)[:1], sB=counts(2, shakes=True)[:1])
+    alert = those(found, Alert)[0]
+    assert alert.inputs["votes"] == 2.0
+    assert 0.5 <= alert.inputs["after_p_s"] <= 2.0
+    assert on(core)
+
+
+@pytest.mark.parametrize(
+    ("locations", "weights"),
+    [("A", {}), ("AB", {}), ("AB", {"sB": 0.0})],
+    ids=["the only one", "the other is still", "the other has no vote"],
+)
+def test_one_vertical_that_shakes_never_sounds_it(
+    locations: str, weights: dict[str, float]
+) -> None:
+    core = Core(geophones(*locations, weights=weights))
+    moves = {
+        f"s{at}": counts(k, shakes=at == "A" or bool(weights)) for k, at in enumerate(locations)
+    }
+    found = shake(core, **{name: samples[:1] for name, samples in moves.items()})
+    assert those(found, GroundMotion)
+    assert those(found, Alert) == []
+    assert not on(core)
+
+
 def test_a_site_that_asks_for_one_vote_sounds_for_one_sensor() -> None:
     core = Core(two_sensors(votes=1))
     found = shake(core, s1=counts(1, shakes=True), s2=counts(2, shakes=False))

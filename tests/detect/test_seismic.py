@@ -27,7 +27,7 @@ from gateway.events import (
     to_record,
 )
 from tests.detect.corpus import needs_corpus, read, references
-from tests.detect.signals import START_NS, Trace, add, every, ground, run, shaking, vehicle
+from tests.detect.signals import START_NS, Trace, add, every, ground, knock, run, shaking, vehicle
 
 RATE = 100.0
 SENSOR = ("XX.A..HHE", "XX.A..HHN", "XX.A..HHZ")
@@ -154,6 +154,45 @@ def test_one_sensor_declares_one_arrival_once(
     assert len(channels) == onsets if isinstance(onsets, int) else channels == onsets
     if rejected is not None:
         assert of(Rejected, found) == rejected
+
+
+@pytest.mark.parametrize("vertical", [0.0, 350.0], ids=["still", "moves a little"])
+def test_a_horizontal_needs_the_company_of_another_component(vertical: float) -> None:
+    """P on one horizontal, and on the vertical too weak to trigger."""
+    samples = motion_on((0,))
+    samples[2] = add(samples[2], 2000, vertical * shaking(RATE, 2))
+    found = run(SeismicDetector(SENSOR, RATE), samples, RATE, every(25, 4000))
+    assert of(Onset, found) == ([SENSOR[0]] if vertical else [])
+    assert (
+        [d.reason for d in found if isinstance(d, Rejected)] == [] if vertical else ["horizontal"]
+    )
+
+
+def test_a_knock_just_before_hides_no_earthquake() -> None:
+    """An onset that was something lesser: the earthquake 1.2 s later is declared too."""
+    samples = ground(40.0, RATE, 1)
+    samples = add(samples, 1880, 700.0 * shaking(RATE, 5, 0.03, 0.6))
+    samples = add(samples, 2000, 1e5 * shaking(RATE, 6))[None]
+    found = run(SeismicDetector(SENSOR[2:], RATE), samples, RATE, every(25, 4000))
+    onsets = [d for d in found if isinstance(d, Onset)]
+    times = [(d.time_ns - START_NS) / NS for d in onsets]
+    assert times == pytest.approx([18.8, 20.0], abs=0.1)
+    assert (onsets[1].declared_ns - onsets[1].time_ns) / NS < 0.5
+
+
+@pytest.mark.parametrize("kind", ["earthquake", "horizontal", "steps"])
+def test_what_components_make_of_one_another_does_not_depend_on_the_cuts(kind: str) -> None:
+    samples = motion_on({"earthquake": (0, 1, 2), "horizontal": (0,), "steps": ()}[kind])
+    if kind == "steps":
+        for k in range(8):
+            samples = np.array(
+                [add(row, 2000 + 55 * k, 3e3 * knock(RATE, 15.0, 0.08)) for row in samples]
+            )
+    random = np.random.default_rng(2)
+    cuts = sorted(set(random.integers(1, 4000, 300).tolist()))
+    whole = run(SeismicDetector(SENSOR, RATE), samples, RATE, every(100, 4000))
+    assert lines(run(SeismicDetector(SENSOR, RATE), samples, RATE, cuts)) == lines(whole)
+    assert lines(run(SeismicDetector(SENSOR, RATE), samples, RATE, every(1, 4000))) == lines(whole)
 
 
 @pytest.mark.parametrize("silent", ["missing", "flat"])

@@ -49,9 +49,6 @@ EXAMPLES: list[Event] = [
     ),
     Coincidence("site", "XX.DEMO", T, ("a", "b"), 2),
     Quality("BW.UH1..SHZ", "gap", T, "1.5 s"),
-    ChannelReport(
-        "BW.UH1..SHZ", T, T, 0.998, {"1-10 Hz": 12.3, "5-25 Hz": None}, 1, 2, 0, 0, 8.0
-    ),
     LevelChange("rain1", Hazard.rainstorm, Level.yellow, T, 50.4, "mm", 6),
     Alert(
         "a1", "cn-demo-001", Hazard.earthquake, Level.red, Phase.alert, Status.actual, T,
@@ -63,6 +60,7 @@ EXAMPLES: list[Event] = [
     ArmingChange("silent", T, "technician", 3600.0),
     RainDay("rain1", "meteorological", "2026-07-01", T, 12.6, 2.6, 10.0, 0, complete=True),
     OfficialWarning(Hazard.typhoon, Level.orange, "in_force", T, T + NS, "c-7", "key hub"),
+    ChannelReport("BW.UH1..SHZ", T, T, 0.998, {"1-10 Hz": 12.3, "5-25 Hz": None}, 1, 2, 0, 0, 8.0),
 ]  # fmt: skip
 
 
