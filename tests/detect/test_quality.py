@@ -256,3 +256,45 @@ def test_each_hour_of_a_channel_is_summed_up() -> None:
     # white noise of 10 Hz of bandwidth: 8 of them pass, and the skirts of the filter
     assert other.rms["1-10 Hz"] == pytest.approx(100.0 * (8 / 10) ** 0.5, rel=0.1)
     assert other.trigger_on == 8.0
+
+
+BAD: list[tuple[str, object]] = [
+    ("NaN alone", np.full((3, 50), np.nan)),
+    (
+        "infinities",
+        np.where(np.arange(50) % 7 == 0, np.inf, ground(0.5, RATE, 1))[None].repeat(3, 0),
+    ),
+    ("absurd numbers", np.full((3, 50), -1e300)),
+    ("too few rows", np.zeros((2, 50))),
+    ("no columns", np.zeros((3, 0))),
+    ("one dimension", np.zeros(50)),
+    ("three dimensions", np.zeros((3, 5, 5))),
+    ("words", np.array([["a", "b"]] * 3)),
+    ("complex numbers", np.ones((3, 5), dtype=complex)),
+    ("nothing", None),
+    ("one sample", np.full((3, 1), 2.0**31 - 1)),
+    ("two samples", np.array([[-(2.0**31), 2.0**31 - 1]] * 3)),
+]
+"""Packets that no digitiser should send."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(BAD) - 1), st.sampled_from([0, 0, -1, 1, -500, 37, 400])),
+        max_size=12,
+    )
+)
+def test_bad_packets_are_marked_or_refused_and_never_an_onset(bad: list[tuple[int, int]]) -> None:
+    """Among good noise, early, late, and twice; the detector goes on as if nothing had been."""
+    under_test = detector()
+    noise = three(90.0)
+    decisions, column = [], 0
+    for which, late in [*bad, (0, 0)]:
+        for _ in range(12):
+            start_ns = START_NS + column * STEP_NS
+            decisions += under_test.process(noise[:, column : column + 50], start_ns)
+            column += 50
+        start_ns = START_NS + (column + late) * STEP_NS
+        decisions += under_test.process(BAD[which][1], start_ns)  # type: ignore[arg-type]  # bad
+    assert not [d for d in decisions if isinstance(d, Onset)]

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from obspy.signal.filter import bandpass as obspy_bandpass
 from obspy.signal.trigger import recursive_sta_lta
 
-from gateway.detect.filters import MAX_RUN
+from gateway.detect.filters import MAX_RUN, BlockFilter, StateSpace, butterworth
 from gateway.detect.sta_lta import SETTLE_S, StaLta, Windows, follow
 
 RATE = 20.0
@@ -70,6 +71,28 @@ def test_ratio_is_obspys_once_warm() -> None:
     theirs = recursive_sta_lta(samples[0, 0], 10, 200)
     ratio = sta[0, 0, 3000:] / lta[0, 0, 3000:]
     assert ratio == pytest.approx(theirs[3000:], rel=1e-5)
+
+
+@pytest.mark.parametrize("rate_hz", [20.0, 31.25, 40.0, 100.0, 125.0, 250.0, 500.0, 1000.0])
+def test_filter_and_averages_in_packets_are_obspys_over_the_whole(rate_hz: float) -> None:
+    """Its band-pass and its C routine, once both are warm; counts on an offset of a million."""
+    random = np.random.default_rng(round(rate_hz))
+    short, long = round(0.5 * rate_hz), round(2.0 * rate_hz)
+    n, corner = 26 * long, min(10.0, 0.45 * rate_hz)
+    counts = (1e6 + random.normal(0.0, 50.0, (2, n)).cumsum(axis=1)).astype(np.int32)
+    filters = BlockFilter(StateSpace.of(butterworth(2, 1.0, corner, rate_hz)), 2)
+    tracker = StaLta((Windows(short / rate_hz, long / rate_hz),), 2, rate_hz)
+    ratio = []
+    edges = [0, *sorted(set(random.integers(1, n, n // 20).tolist())), n]
+    for first, end in pairwise(sorted({*edges, *range(0, n, MAX_RUN)})):
+        tracker.process(filters.run(counts[:, first:end]), end - first)
+        ratio.append(tracker.sta[:, 0] / np.maximum(tracker.lta[:, 0], 1e-30))
+    found = np.concatenate(ratio, axis=1)
+    for row in range(2):
+        whole = (counts[row] - counts[row, 0]).astype(float)
+        trace = obspy_bandpass(whole, 1.0, corner, rate_hz, corners=2)
+        theirs = recursive_sta_lta(trace, short, long)
+        assert found[row, 24 * long :] == pytest.approx(theirs[24 * long :], rel=1e-8)
 
 
 def test_a_young_lta_is_the_mean_of_all_since_the_filter_has_settled() -> None:
