@@ -381,13 +381,10 @@ def ratios(segment: Segment, function: Characteristic) -> Samples:
 
 def crossings(ratio: Samples, on: float) -> list[int]:
     """Where a ratio (n,) rises above ``on`` after having been below half of it."""
-    found, high = [], True
     level = np.where(np.isnan(ratio), 0.0, ratio)
     marks = np.flatnonzero((level > on) | (level < on / 2))
-    for at in marks.tolist():
-        if level[at] > on and not high:
-            found.append(at)
-        high = bool(level[at] > on)
+    high = level[marks] > on
+    found: list[int] = marks[1:][high[1:] & ~high[:-1]].tolist()
     return found
 
 
