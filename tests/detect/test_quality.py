@@ -262,7 +262,7 @@ BAD: list[tuple[str, object]] = [
     ("NaN alone", np.full((3, 50), np.nan)),
     (
         "infinities",
-        np.where(np.arange(50) % 7 == 0, np.inf, ground(0.5, RATE, 1))[None].repeat(3, 0),
+        np.where(np.arange(50) % 7 == 0, np.inf, three(0.5)),
     ),
     ("absurd numbers", np.full((3, 50), -1e300)),
     ("too few rows", np.zeros((2, 50))),
@@ -272,8 +272,8 @@ BAD: list[tuple[str, object]] = [
     ("words", np.array([["a", "b"]] * 3)),
     ("complex numbers", np.ones((3, 5), dtype=complex)),
     ("nothing", None),
-    ("one sample", np.full((3, 1), 2.0**31 - 1)),
-    ("two samples", np.array([[-(2.0**31), 2.0**31 - 1]] * 3)),
+    ("one sample", three(0.01)),
+    ("two samples", three(0.02)),
 ]
 """Packets that no digitiser should send."""
 
