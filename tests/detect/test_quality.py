@@ -268,8 +268,6 @@ BAD: list[tuple[str, object]] = [
     ("words", np.array([["a", "b"]] * 3)),
     ("complex numbers", np.ones((3, 5), dtype=complex)),
     ("nothing", None),
-    ("one sample", three(0.01)),
-    ("two samples", three(0.02)),
 ]
 """Packets that no digitiser should send."""
 
@@ -277,7 +275,7 @@ BAD: list[tuple[str, object]] = [
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, len(BAD) - 1), st.sampled_from([0, 0, -1, 1, -500, 37, 400])),
+        st.tuples(st.integers(0, len(BAD) - 1), st.sampled_from([0, -1, 1, -500])),
         max_size=12,
     )
 )
