@@ -56,7 +56,8 @@ class Core:
         self.token = 0
 
     def turn(self, timeout_s: float = 0.0) -> None:
-        self.selector.select(timeout_s)
+        for key, mask in self.selector.select(timeout_s):
+            key.data(mask)
         self.journal.flush()
         self.seen += self.journal.poll()
 
