@@ -324,6 +324,7 @@ class Day:
     def _pass(self, until_s: float) -> None:
         """Let the station's time come to there, killing the uplink when it is time to."""
         while (at := self._time()) < until_s:
+            (self._folder / "until").write_text(f"{min([until_s, *self._next_kill[:1]])}\n")
             if self._next_kill and at >= self._next_kill[0]:
                 self._next_kill.pop(0)
                 self._end("uplink", signal.SIGKILL)

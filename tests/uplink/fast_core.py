@@ -2,10 +2,11 @@
 
 ``python -m tests.uplink.fast_core FOLDER HOURS`` runs the core's own shell, engine, journal and
 feed in FOLDER, with ``FOLDER/gateway.toml`` for its configuration. What is not as on a station:
-time comes from here, samples enter behind the drivers, and time stands still while more than
-``MAX_BEHIND`` items of data wait for the uplink, since a core on real time would have minutes for
-what is a second here. ``FOLDER/time`` tells the station's time, s since the start, as it goes; then
-the feed is served until there is a ``FOLDER/stop``.
+time comes from here, samples enter behind the drivers, time stands still while more than
+``MAX_BEHIND`` items of data wait for the uplink, and the feed remembers ``REMEMBERED`` items, as a
+core on real time would have minutes for what is a second here. ``FOLDER/time`` tells the station's
+time, s since the start, as it goes; it does not pass what ``FOLDER/until`` says. When the day is
+over the feed is served until there is a ``FOLDER/stop``.
 
 What it feels: noise all day, the recorded Napa earthquake (``gateway/drill/data``) at 30 % of the
 day, and from 55 % on the wettest hours of the rain of Arna.
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from gateway import config as configuration
 from gateway.clock import Sync
-from gateway.core import logs, shell
+from gateway.core import feed, logs, shell
 from gateway.core.compiled import Compiled
 from gateway.core.transport import Line
 from gateway.drill import recording
@@ -36,6 +37,7 @@ RAIN_EVERY_S = 300
 QUAKE_AT, STORM_AT = 0.3, 0.55
 STORM_READINGS = 72
 MAX_BEHIND = 400
+REMEMBERED = {"MEMORY_RECORDS": 20_000, "MEMORY_BYTES": 128 << 20}
 TELL_EVERY_S = 20
 RUN_OUT_S = 600
 """How long after the last sample time goes on, so that alerts end and minutes are over."""
@@ -139,6 +141,7 @@ def run(folder: Path, hours: float, tell: Callable[[int], None]) -> FastShell:
             Sync(synchronised=True, max_error_ns=10**6),
         ),
     )
+    vars(feed).update(REMEMBERED)
     config, quake = _compiled(folder / "gateway.toml")
     seismic = next(s for s in config.sensors if s.kind == "seismic")
     gauge = next(s for s in config.sensors if s.kind == "scalar")
@@ -149,7 +152,13 @@ def run(folder: Path, hours: float, tell: Callable[[int], None]) -> FastShell:
     while running.behind() == 0 and not running._feed.wants_data:
         running.turn(NS // 100)
         time.sleep(0.005)
+    until_s = 0.0
     for n, packet in _seconds(hours, seismic.name, rate_hz, channels, quake):
+        while n >= until_s:
+            tell(n)
+            running.turn()
+            time.sleep(0.002)
+            until_s = _until_s(folder)
         now_ns = clock.now_ns = START_NS + (n + 1) * NS
         running.give(packet, now_ns - round(NS / rate_hz))
         if (n + 1) % RAIN_EVERY_S == 0:
@@ -170,6 +179,14 @@ def run(folder: Path, hours: float, tell: Callable[[int], None]) -> FastShell:
         tell(round(hours * 3600) + n)
     clock.creep_ns = NS // 1000
     return running
+
+
+def _until_s(folder: Path) -> float:
+    """How far time may go."""
+    try:
+        return float((folder / "until").read_text())
+    except (OSError, ValueError):  # not there yet, or being written
+        return 0.0
 
 
 def main() -> None:
