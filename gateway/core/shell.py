@@ -501,6 +501,7 @@ class Shell:
         Raises:
             ValueError: it makes no sense; the message goes back to the technician.
         """
+        self._hand_over()  # what somebody is told, the next core must know
         t, by = self._t, f"uid {uid}"
         log.info("control", extra={"request": json.dumps(dict(request)), "uid": uid})
         sirens = _names(request.get("sirens"))
