@@ -37,7 +37,8 @@ RAIN_EVERY_S = 300
 QUAKE_AT, STORM_AT = 0.3, 0.55
 STORM_READINGS = 72
 MAX_BEHIND = 400
-REMEMBERED = {"MEMORY_RECORDS": 20_000, "MEMORY_BYTES": 128 << 20}
+REMEMBERED = {"MEMORY_RECORDS": 3_500, "MEMORY_BYTES": 64 << 20}
+"""Less than a sink takes at once, as on a station."""
 TELL_EVERY_S = 20
 RUN_OUT_S = 600
 """How long after the last sample time goes on, so that alerts end and minutes are over."""
