@@ -86,9 +86,9 @@ class Ledger:
     def take(self, reading: Reading) -> None:
         """A reading of the configured rain gauge or level sensor; others are passed over."""
         quantity = reading.quantity
-        if quantity in QUANTITIES and self._is(reading.sensor, self._config.rain_sensor):
+        if quantity in QUANTITIES and reading.sensor == self._config.rain_sensor:
             self._rain(reading)
-        elif quantity == "water_level_m" and self._is(reading.sensor, self._config.level_sensor):
+        elif quantity == "water_level_m" and reading.sensor == self._config.level_sensor:
             self._level = None if reading.micro is None else (reading.time_ns, reading.micro)
 
     def elements(self, observed_ns: int, *, hourly: bool = False) -> bytes:
@@ -141,10 +141,6 @@ class Ledger:
         # A gauge that is not missing and said nothing for five minutes has measured no rain.
         amounts = [self._bins.get(end, None if self._rain_missing else 0) for end in ends]
         return bytes(0xFF if nm is None else min(0xFE, (nm + 50_000) // 100_000) for nm in amounts)
-
-    @staticmethod
-    def _is(sensor: str, wanted: str | None) -> bool:
-        return wanted is not None and sensor == wanted
 
 
 class Timetable:
