@@ -233,7 +233,7 @@ def _until(condition: Callable[[], Any], what: str) -> Any:
     end = time.monotonic() + WAIT_S
     while not (found := condition()):
         assert time.monotonic() < end, f"not within {WAIT_S:g} s: {what}"
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks, not for a result
     return found
 
 

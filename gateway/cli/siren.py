@@ -186,7 +186,7 @@ def _self_test(run: Path, names: list[str]) -> None:
             break
         if time.monotonic() > end:
             output.fail("the core does not end its self-test; see its log")
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks at the core
     for name, test in found.items():
         output.say(f"{name}: silent self-test {test['result']}: {test['detail']}")
     if any(test["result"] == "failed" for test in found.values()):

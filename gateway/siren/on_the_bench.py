@@ -119,4 +119,4 @@ def _open(line: Line) -> None:
         if t > end:
             raise BenchError(f"{line.port.path} does not open")
         if (due := line.next_deadline()) is not None:
-            time.sleep(max(0, due - t) / NS)
+            time.sleep(max(0, due - t) / NS)  # to when the port is tried again

@@ -351,7 +351,7 @@ class Day:
             if "core" in self._children and "uplink" in self._children:
                 self._turn()
             else:
-                time.sleep(0.01)
+                time.sleep(0.01)  # between two looks, not for a result
 
     # --- what has come of it ----------------------------------------------------------------------
 

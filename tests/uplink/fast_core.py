@@ -152,13 +152,13 @@ def run(folder: Path, hours: float, tell: Callable[[int], None]) -> FastShell:
     rate_hz, channels = round(seismic.rate_hz), len(seismic.channels)
     while running.behind() == 0 and not running._feed.wants_data:
         running.turn(NS // 100)
-        time.sleep(0.005)
+        time.sleep(0.005)  # leaves the processor to the uplink
     until_s = 0.0
     for n, packet in _seconds(hours, seismic.name, rate_hz, channels, quake):
         while n >= until_s:
             tell(n)
             running.turn()
-            time.sleep(0.002)
+            time.sleep(0.002)  # leaves the processor to who grants time
             until_s = _until_s(folder)
         now_ns = clock.now_ns = START_NS + (n + 1) * NS
         running.give(packet, now_ns - round(NS / rate_hz))
@@ -171,7 +171,7 @@ def run(folder: Path, hours: float, tell: Callable[[int], None]) -> FastShell:
         while running.behind() > MAX_BEHIND:
             running.turn()
             running.note_place()
-            time.sleep(0.002)
+            time.sleep(0.002)  # leaves the processor to the uplink
         if n % TELL_EVERY_S == 0:
             tell(n)
     for n in range(RUN_OUT_S):
