@@ -2,7 +2,8 @@
 
 What the loop hands over goes to a spool on disk first and leaves it when the server has said that
 it is stored; a restart, a long outage or a kill costs nothing that was spooled. A batch that was
-sent twice does no harm: the same series and time overwrite each other.
+sent twice does no harm: the same series and time overwrite each other. Lines that came together
+stay together in one row of the spool, as they are sent: most of a spool's cost is its rows.
 
 After an outage the new points go first and the spool's oldest follow in order, in what time is
 left between two rounds of new ones.
@@ -47,6 +48,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from gateway.events import MICRO, NS, Level, parse_iso
 from gateway.uplink.config import InfluxConfig
@@ -56,8 +58,6 @@ from gateway.uplink.outbox import used_bytes
 from gateway.uplink.sink import Item, Sink
 
 BATCH_LINES = 100
-READ_LINES = 1000
-"""So many are read from the spool, and forgotten, at a time."""
 BACKLOG_S = 0.5
 """How long lines from before are sent between two rounds of new ones."""
 PAUSE_S = (1.0, 60.0)
@@ -83,8 +83,8 @@ class Answer(NamedTuple):
     text: str = ""
 
 
-Write = Callable[[Sequence[str]], Answer]
-"""Sends lines."""
+Write = Callable[[str], Answer]
+"""Sends lines, with line feeds between them."""
 
 
 def lines(item: Mapping[str, Any], station: Station) -> list[str]:
@@ -183,26 +183,26 @@ class Server:
 
     def __init__(self, config: InfluxConfig) -> None:
         from influxdb_client.client.influxdb_client import InfluxDBClient  # noqa: PLC0415  takes 34 MiB: only where a database is configured
-        from influxdb_client.client.write_api import SYNCHRONOUS  # noqa: PLC0415  likewise
         from influxdb_client.rest import ApiException  # noqa: PLC0415  likewise
+        from influxdb_client.service.write_service import WriteService  # noqa: PLC0415  likewise
         from urllib3.exceptions import HTTPError  # noqa: PLC0415  likewise
 
-        self._bucket = config.bucket
+        self._where = {"org": config.organisation, "bucket": config.bucket, "precision": "ns"}
         self._refusal, self._failures = ApiException, (HTTPError, OSError)
         token = Path(config.token_file).read_text().strip() if config.token_file else ""
-        client = InfluxDBClient(
-            config.url.rstrip("/"),
-            token=token,
-            org=config.organisation,
-            timeout=round(TIMEOUT_S * 1000),
-            retries=0,
-        )
-        self._api = client.write_api(write_options=SYNCHRONOUS)
+        url = config.url.rstrip("/")
+        self._client = InfluxDBClient(url, token, timeout=round(TIMEOUT_S * 1000), retries=0)
+        api: Any = self._client.api_client
+        # There is one server: its pool need not be found anew from the URL's parts in each call.
+        api.rest_client.pool_manager = api.rest_client.pool_manager.connection_from_url(url)
+        api.configuration.host = urlsplit(url).path
+        service: Any = WriteService  # which has no types
+        self._service = service(api)
 
-    def __call__(self, batch: Sequence[str]) -> Answer:
+    def __call__(self, batch: str) -> Answer:
         """Send lines; the server's answer, with status 0 if it can't be reached."""
         try:
-            self._api.write(self._bucket, record="\n".join(batch).encode())
+            self._service.post_write(**self._where, body=batch.encode())
         except self._refusal as error:
             return Answer(int(error.status or 0), str(error.body or error.reason or ""))
         except self._failures as error:
@@ -210,21 +210,32 @@ class Server:
         return Answer(204)
 
 
+class Piece(NamedTuple):
+    """Lines that came together, with line feeds between them."""
+
+    id: int
+    lines: int
+    text: str
+
+
 class Spool:
-    """Lines on disk, oldest first, in a SQLite database. Of one thread."""
+    """Pieces on disk, oldest first, in a SQLite database. Of one thread."""
 
     def __init__(self, path: Path, quota_bytes: int) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("CREATE TABLE IF NOT EXISTS line (id INTEGER PRIMARY KEY, text TEXT)")
+        self._db.execute("PRAGMA secure_delete = OFF")  # Debian's writes zeros over what goes
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS piece (id INTEGER PRIMARY KEY, lines INT, text TEXT)"
+        )
         self._db.execute("CREATE TABLE IF NOT EXISTS minute (channel TEXT PRIMARY KEY, end_ns INT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY, run_id, seq)")
         self._quota_bytes = quota_bytes
-        self.last = self._db.execute("SELECT ifnull(max(id), 0) FROM line").fetchone()[0]
-        """Id of the newest line."""
-        self.count = self._db.execute("SELECT count(*) FROM line").fetchone()[0]
+        self.last = self._db.execute("SELECT ifnull(max(id), 0) FROM piece").fetchone()[0]
+        """Id of the newest piece."""
+        self.count = self._db.execute("SELECT ifnull(sum(lines), 0) FROM piece").fetchone()[0]
         """How many lines there are."""
 
     def add(
@@ -240,11 +251,13 @@ class Spool:
         Raises:
             sqlite3.Error: the disk does not take them.
         """
-        dropped, last = 0, self.last
+        dropped = 0
+        lots = [texts[at : at + BATCH_LINES] for at in range(0, len(texts), BATCH_LINES)]
+        first = self.last + 1  # an id is never used twice, even in an empty table
+        rows = [Piece(id_, len(lot), "\n".join(lot)) for id_, lot in enumerate(lots, first)]
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            rows = enumerate(texts, last + 1)  # an id is never used twice, even in an empty table
-            self._db.executemany("INSERT INTO line VALUES (?, ?)", rows)
+            self._db.executemany("INSERT INTO piece VALUES (?, ?, ?)", rows)
             self._db.executemany("INSERT OR REPLACE INTO minute VALUES (?, ?)", minutes.items())
             if place is not None:
                 self._db.execute("INSERT OR REPLACE INTO place VALUES (0, ?, ?)", place)
@@ -255,21 +268,25 @@ class Spool:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
-        self.last = last + len(texts)
+        self.last += len(lots)
         self.count += len(texts) - dropped
         return dropped
 
-    def after(self, identity: int, most: int) -> list[tuple[int, str]]:
-        """The oldest lines behind an id, with their ids."""
-        return self._db.execute(
-            "SELECT id, text FROM line WHERE id > ? ORDER BY id LIMIT ?", (identity, most)
-        ).fetchall()
+    def after(self, identity: int) -> list[Piece]:
+        """The oldest pieces behind an id that make a batch."""
+        batch: list[Piece] = []
+        room = BATCH_LINES
+        for row in self._db.execute("SELECT * FROM piece WHERE id > ? ORDER BY id", (identity,)):
+            room -= row[1]
+            if room < 0:
+                break
+            batch.append(Piece(*row))
+        return batch
 
-    def remove(self, first: int, last: int) -> None:
-        """Forget the lines of these ids."""
-        self.count -= self._db.execute(
-            "DELETE FROM line WHERE id BETWEEN ? AND ?", (first, last)
-        ).rowcount
+    def remove(self, behind: int, last: int, lines: int) -> None:
+        """Forget the pieces behind an id up to another, which have so many lines."""
+        self._db.execute("DELETE FROM piece WHERE id > ? AND id <= ?", (behind, last))
+        self.count -= lines
 
     def minutes(self) -> dict[str, int]:
         """The end of each channel's last minute."""
@@ -284,9 +301,9 @@ class Spool:
         self._db.close()
 
     def _drop_oldest(self) -> int:
-        return self._db.execute(
-            "DELETE FROM line WHERE id IN (SELECT id FROM line ORDER BY id LIMIT 100)"
-        ).rowcount
+        oldest = "SELECT id FROM piece ORDER BY id LIMIT 1"
+        found = self._db.execute(f"DELETE FROM piece WHERE id = ({oldest}) RETURNING lines")  # noqa: S608  the line above
+        return sum(lines for (lines,) in found.fetchall())
 
 
 class Influx(Sink):
@@ -388,37 +405,37 @@ class Influx(Sink):
 
     def _send_live(self, spool: Spool) -> bool:
         """Send what is new; whether the server takes it."""
-        while rows := spool.after(self._sent_live, READ_LINES):
-            if not self._send_rows(rows, spool):
-                self._sent_live = spool.last
-                return False
-            self._sent_live = rows[-1][0]
-        return True
+        self._sent_live, taken = self._send(spool, self._sent_live, lambda: False)
+        if not taken:
+            self._sent_live = spool.last
+        return taken
 
     def _send_backlog(self, spool: Spool) -> bool:
         """Send the oldest for a while; whether there is more."""
         end_s = time.monotonic() + BACKLOG_S
-        while rows := spool.after(0, READ_LINES):
-            if not self._send_rows(rows, spool):
-                return False
-            if time.monotonic() >= end_s or self.ending:
-                return True
-        return False
+        _, taken = self._send(spool, 0, lambda: self.ending or time.monotonic() >= end_s)
+        return taken and spool.count > 0
 
-    def _send_rows(self, rows: Sequence[tuple[int, str]], spool: Spool) -> bool:
-        """Send lines in batches and forget what was taken; False: it is time for a pause."""
-        sent = 0
-        while sent < len(rows) and self._sent(rows[sent : sent + BATCH_LINES]):
-            sent = min(sent + BATCH_LINES, len(rows))
+    def _send(self, spool: Spool, behind: int, enough: Callable[[], bool]) -> tuple[int, bool]:
+        """Send what is behind an id, a batch at a time, and forget what was taken.
+
+        Gives the id of the last piece that was taken, and False where it is time for a pause.
+        """
+        last, lines, taken = behind, 0, True
+        while taken and (batch := spool.after(last)):
+            if taken := self._sent("\n".join([piece.text for piece in batch])):
+                last, lines = batch[-1].id, lines + sum(piece.lines for piece in batch)
+            if enough():
+                break
+        if last > behind:
+            spool.remove(behind, last, lines)
             self._pause_s = PAUSE_S[0]
-        if sent:
-            spool.remove(rows[0][0], rows[sent - 1][0])
-        if sent < len(rows):
+        if not taken:
             self._next_try_s = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, PAUSE_S[1])
-        return sent == len(rows)
+        return last, taken
 
-    def _sent(self, batch: Sequence[tuple[int, str]]) -> bool:
+    def _sent(self, batch: str) -> bool:
         """Whether nothing of the batch needs to be sent again."""
         if self._write is None:
             try:
@@ -426,9 +443,9 @@ class Influx(Sink):
             except OSError as error:
                 self.wrong("unavailable", f"uplink.influx.token_file: {error}")
                 return False
-        answer = self._write([text for _, text in batch])
+        answer = self._write(batch)
         if answer.status in _REFUSED:
-            return self._without_refused(batch, answer)
+            return self._without_refused(batch.split("\n"), answer)
         if not 200 <= answer.status < 300:
             said = f"answers {answer.status}" if answer.status else "can't be reached"
             detail = f"{self._config.url} {said}: {_ADVICE.get(answer.status) or answer.text[:200]}"
@@ -439,21 +456,21 @@ class Influx(Sink):
         self.right("unavailable")
         return True
 
-    def _without_refused(self, batch: Sequence[tuple[int, str]], answer: Answer) -> bool:
+    def _without_refused(self, batch: Sequence[str], answer: Answer) -> bool:
         if named := refused_lines(answer.text, len(batch)):
             for number, why in named.items():
-                self.incident("refused", f"{answer.status}: {why}: {batch[number - 1][1][:200]}")
+                self.incident("refused", f"{answer.status}: {why}: {batch[number - 1][:200]}")
             return True
         if len(batch) == 1:
-            detail = f"{answer.status}: {answer.text[:200]}: {batch[0][1][:200]}"
-            self.incident("refused", detail)
+            self.incident("refused", f"{answer.status}: {answer.text[:200]}: {batch[0][:200]}")
             return True
         middle = len(batch) // 2
-        return self._sent(batch[:middle]) and self._sent(batch[middle:])
+        return self._sent("\n".join(batch[:middle])) and self._sent("\n".join(batch[middle:]))
 
     def _say_behind(self, spool: Spool) -> bool:
-        oldest = spool.after(0, 1)
-        oldest_ns = int(oldest[0][1].rsplit(" ", 1)[1]) if oldest else time.time_ns()
+        oldest = spool.after(0)
+        first = oldest[0].text.split("\n", 1)[0] if oldest else ""
+        oldest_ns = int(first.rsplit(" ", 1)[1]) if first else time.time_ns()
         self.behind(spool.count, max(0.0, (time.time_ns() - oldest_ns) / NS))
         return True
 

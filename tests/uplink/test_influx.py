@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,7 +36,7 @@ from gateway.events import (
 from gateway.hub.broker import find_program, free_port
 from gateway.uplink import influx
 from gateway.uplink.config import InfluxConfig
-from gateway.uplink.influx import Answer, Influx, Server, Spool, lines, refused_lines
+from gateway.uplink.influx import Answer, Influx, Piece, Server, Spool, lines, refused_lines
 from gateway.uplink.messages import Station
 from gateway.uplink.sink import Fault
 from tests.uplink.city import PATIENCE_S, alert, reading
@@ -89,12 +89,12 @@ class Scripted:
         self.refuses = ""
         self.says = ""
 
-    def __call__(self, batch: Sequence[str]) -> Answer:
+    def __call__(self, batch: str) -> Answer:
         if self.answers:
             return Answer(self.answers.pop(0), self.says)
-        if self.refuses and any(self.refuses in line for line in batch):
+        if self.refuses and self.refuses in batch:
             return Answer(400, self.says)
-        self.taken += batch
+        self.taken += batch.split("\n")
         return Answer(204)
 
 
@@ -212,12 +212,20 @@ def test_a_reading_that_the_core_repeats_is_written_once(make: Callable[..., Inf
     assert len(set(server.taken)) == len(server.taken) == 7
 
 
+def pieces(spool: Spool) -> Iterator[Piece]:
+    """What a spool holds, oldest first."""
+    last = 0
+    while batch := spool.after(last):
+        yield from batch
+        last = batch[-1].id
+
+
 def test_over_the_quota_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", 200_000)
     dropped = sum(spool.add([f"{n} {'x' * 100}"] * 100) for n in range(50))
-    left = spool.after(0, 10_000)
-    assert len(left) + dropped == 5000
-    assert left[-1][1].startswith("49 ")
+    left = list(pieces(spool))
+    assert sum(piece.lines for piece in left) == spool.count == 5000 - dropped
+    assert left[-1].text.startswith("49 ")
     spool.close()
 
 
@@ -266,7 +274,7 @@ def test_after_an_outage_new_points_go_first_and_the_old_follow_in_order(
     deaf.close()
     server, handed = Scripted(), threading.Event()
 
-    def write(batch: Sequence[str]) -> Answer:
+    def write(batch: str) -> Answer:
         handed.wait(PATIENCE_S)
         return server(batch)
 
@@ -432,7 +440,7 @@ def test_influxdbs_own_client_and_we_write_the_same(database: str) -> None:
     """Both to the real server; what it gives back differs in the station alone."""
     t_ns = 1_760_000_000 * NS
     ours = [f"same,station=ours v={n / 3!r} {t_ns + n * NS}" for n in range(20)]
-    assert Server(InfluxConfig(database))(ours).status == 204
+    assert Server(InfluxConfig(database))("\n".join(ours)).status == 204
     with InfluxDBClient(database, token="", org="gateway") as client:
         theirs = [line.replace("ours", "theirs") for line in ours]
         client.write_api(write_options=SYNCHRONOUS).write("gateway", record=theirs)
@@ -475,7 +483,7 @@ def test_a_batch_is_one_post_with_the_token_of_the_file(tmp_path: Path) -> None:
         )
         write = Server(config)
         try:
-            assert [write(["a v=1 1", "a v=2 2"]).status for _ in range(3)] == [204] * 3
+            assert [write("a v=1 1\na v=2 2").status for _ in range(3)] == [204] * 3
         finally:
             server.shutdown()
     path = "/base/api/v2/write?org=o+r&bucket=b&precision=ns"
