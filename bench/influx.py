@@ -1,8 +1,9 @@
 """The time-series database: from the spool to a real server, against ``http.client`` posting lines.
 
 Both send the same lines in batches of 100 to the same VictoriaMetrics, by turns. Ours takes them
-from a spool on disk, waits for each answer, and deletes what was stored; the other holds one
-connection open and posts.
+from a spool on disk that filled up ten lines a second, as in an outage, sends them through
+influxdb-client, waits for each answer, and deletes what was stored; the other holds one connection
+open and posts.
 """
 
 import http.client
@@ -22,7 +23,7 @@ from gateway.uplink.messages import Station
 PATIENCE_S = 60.0
 GOAL = 0.5
 SECOND_LINES = 10
-"""So many a station of ten gauges spools at a time, once a second."""
+"""So many a station of ten gauges spools at a time."""
 
 
 def _lines(first: int, count: int) -> list[str]:

@@ -2,8 +2,8 @@
 
 What the loop hands over goes to a spool on disk first and leaves it when the server has said that
 it is stored; a restart, a long outage or a kill costs nothing that was spooled. A batch that was
-sent twice does no harm: the same series and time overwrite each other. Lines that came together
-stay together in one row of the spool, as they are sent: most of a spool's cost is its rows.
+sent twice does no harm: the same series and time overwrite each other. A row of the spool holds
+lines as they are sent, up to a batch of them, for most of a spool's cost is its rows.
 
 After an outage the new points go first and the spool's oldest follow in order, in what time is
 left between two rounds of new ones.
@@ -46,9 +46,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from gateway.events import MICRO, NS, Level, parse_iso
 from gateway.uplink.config import InfluxConfig
@@ -184,25 +185,29 @@ class Server:
     def __init__(self, config: InfluxConfig) -> None:
         from influxdb_client.client.influxdb_client import InfluxDBClient  # noqa: PLC0415  takes 34 MiB: only where a database is configured
         from influxdb_client.rest import ApiException  # noqa: PLC0415  likewise
-        from influxdb_client.service.write_service import WriteService  # noqa: PLC0415  likewise
         from urllib3.exceptions import HTTPError  # noqa: PLC0415  likewise
+        from urllib3.util import Retry  # noqa: PLC0415  likewise
 
-        self._where = {"org": config.organisation, "bucket": config.bucket, "precision": "ns"}
         self._refusal, self._failures = ApiException, (HTTPError, OSError)
         token = Path(config.token_file).read_text().strip() if config.token_file else ""
         url = config.url.rstrip("/")
-        self._client = InfluxDBClient(url, token, timeout=round(TIMEOUT_S * 1000), retries=0)
+        self._client = InfluxDBClient(url, token, timeout=round(TIMEOUT_S * 1000), retries=Retry(0))
         api: Any = self._client.api_client
         # There is one server: its pool need not be found anew from the URL's parts in each call.
         api.rest_client.pool_manager = api.rest_client.pool_manager.connection_from_url(url)
         api.configuration.host = urlsplit(url).path
-        service: Any = WriteService  # which has no types
-        self._service = service(api)
+        where = {"org": config.organisation, "bucket": config.bucket, "precision": "ns"}
+        self._post = partial(
+            api.call_api,
+            f"/api/v2/write?{urlencode(where)}",
+            "POST",
+            header_params={"Content-Type": "text/plain"},
+        )
 
     def __call__(self, batch: str) -> Answer:
         """Send lines; the server's answer, with status 0 if it can't be reached."""
         try:
-            self._service.post_write(**self._where, body=batch.encode())
+            self._post(body=batch.encode())
         except self._refusal as error:
             return Answer(int(error.status or 0), str(error.body or error.reason or ""))
         except self._failures as error:
@@ -211,7 +216,7 @@ class Server:
 
 
 class Piece(NamedTuple):
-    """Lines that came together, with line feeds between them."""
+    """At most a batch of lines, with line feeds between them."""
 
     id: int
     lines: int
@@ -243,20 +248,32 @@ class Spool:
         texts: Sequence[str],
         minutes: Mapping[str, int] = {},
         place: tuple[str, int] | None = None,
+        behind: int = 0,
     ) -> int:
         """Keep lines, the ends of the channels' last minutes, and the last reading's place.
 
-        Gives how many of the oldest lines had to go for them.
+        Lines join the newest piece while it has room, unless its id is ``behind`` or less: it may
+        be on its way. Gives how many of the oldest lines had to go for them.
 
         Raises:
             sqlite3.Error: the disk does not take them.
         """
         dropped = 0
-        lots = [texts[at : at + BATCH_LINES] for at in range(0, len(texts), BATCH_LINES)]
+        newest = self._db.execute(
+            "SELECT lines FROM piece WHERE id = ? AND id > ?", (self.last, behind)
+        ).fetchone()
+        room = BATCH_LINES - newest[0] if newest else 0
+        lots = [texts[at : at + BATCH_LINES] for at in range(room, len(texts), BATCH_LINES)]
         first = self.last + 1  # an id is never used twice, even in an empty table
         rows = [Piece(id_, len(lot), "\n".join(lot)) for id_, lot in enumerate(lots, first)]
+        joining = texts[:room]
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            if joining:
+                self._db.execute(
+                    "UPDATE piece SET lines = lines + ?, text = text || ? WHERE id = ?",
+                    (len(joining), "\n".join(("", *joining)), self.last),
+                )
             self._db.executemany("INSERT INTO piece VALUES (?, ?, ?)", rows)
             self._db.executemany("INSERT OR REPLACE INTO minute VALUES (?, ?)", minutes.items())
             if place is not None:
@@ -397,7 +414,8 @@ class Influx(Sink):
             del self._held[:over]
             self.incident("dropped", "lines that could not be stored", over)
         if self._held:
-            if dropped := spool.add(self._held, self._held_minutes, self._held_place):
+            minutes, place = self._held_minutes, self._held_place
+            if dropped := spool.add(self._held, minutes, place, self._sent_live):
                 self.incident("dropped", "the oldest lines, over the spool's quota", dropped)
             self._held.clear()
             self._held_minutes.clear()

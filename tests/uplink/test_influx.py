@@ -1,6 +1,7 @@
 """What is measured reaches the time-series database, whatever becomes of it or of us meanwhile."""
 
 import base64
+import itertools
 import json
 import re
 import subprocess
@@ -218,6 +219,26 @@ def pieces(spool: Spool) -> Iterator[Piece]:
     while batch := spool.after(last):
         yield from batch
         last = batch[-1].id
+
+
+def test_lines_join_the_newest_piece_until_it_makes_a_batch(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 1 << 20)
+    given = [f"line {n}" for n in range(1234)]
+    for at, end in itertools.pairwise((0, 1, 8, 99, 100, 101, 350, 1234)):
+        spool.add(given[at:end])
+    kept = list(pieces(spool))
+    assert "\n".join(piece.text for piece in kept).split("\n") == given
+    assert all(piece.lines == piece.text.count("\n") + 1 for piece in kept)
+    assert {piece.lines for piece in kept[:-1]} == {influx.BATCH_LINES}
+    spool.close()
+
+
+def test_nothing_joins_a_piece_that_may_be_on_its_way(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 1 << 20)
+    for text in ("a", "b"):
+        spool.add([text], behind=spool.last)
+    assert [piece.text for piece in pieces(spool)] == ["a", "b"]
+    spool.close()
 
 
 def test_over_the_quota_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
