@@ -302,8 +302,8 @@ def averaged(root: Callable[[Samples], Samples]) -> Characteristic:
         tracker = StaLta((Windows(0.5, 20.0),), len(values), rate_hz)
         out = np.empty_like(values)
         for at in range(0, values.shape[1], MAX_RUN):
-            part = np.ascontiguousarray(values[:, at : at + MAX_RUN])
-            tracker.process(part, part.shape[1])
+            part = values[:, at : at + MAX_RUN]
+            tracker.process(np.pad(part, ((0, 0), (0, 2))), part.shape[1])
             lta = tracker.lta[:, 0]
             out[:, at : at + MAX_RUN] = tracker.sta[:, 0] / np.where(lta > 0, lta, np.inf)
         return out

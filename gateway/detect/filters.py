@@ -17,6 +17,7 @@ import cmath
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ NYQUIST_SHARE = 0.45
 
 MAX_RUN = 32
 """Longest run of samples in one product: its work grows with the square, its overhead does not."""
+
+_TILE = 16
+"""BLAS works on tiles of so many columns or less, and takes longer for a part of one."""
 
 _CACHED_LENGTHS = 8
 
@@ -134,6 +138,26 @@ class StateSpace:
         return system
 
 
+class _Prepared(NamedTuple):
+    """What a :class:`BlockFilter` keeps for runs of one length.
+
+    Every array that takes part in a run is whole and written in place: on parts of arrays, and
+    with room to be had anew each time, numpy takes twice as long.
+    """
+
+    matrix: Float
+    """Takes (state, samples) of a row to (each output, next state)."""
+    before: Float
+    """Room for the former, and its two parts."""
+    state: Float
+    samples: Float
+    offset: Float
+    """The baseline under each sample, nothing under the state."""
+    after: Float
+    """Room for what the matrix gives, and the state in it."""
+    next_state: Float
+
+
 class BlockFilter:
     """A state space run over every row of a stream of packets.
 
@@ -149,13 +173,9 @@ class BlockFilter:
         self._baseline = np.zeros((rows, 1))
         self._fresh = np.ones(rows, dtype=bool)
         self._any_fresh = True
-        self._prepared: dict[int, tuple[Float, Float, Float, Float]] = {}
+        self._prepared: dict[int, _Prepared] = {}
 
-    def _prepare(self, n: int) -> tuple[Float, Float, Float, Float]:
-        """What takes (state, samples) of a row to (each output, next state); room for the former.
-
-        Then the two parts of that room.
-        """
+    def _prepare(self, n: int) -> _Prepared:
         if len(self._prepared) >= _CACHED_LENGTHS:
             del self._prepared[next(iter(self._prepared))]
         system, size, outputs = self._system, self._state_size, len(self._system.d)
@@ -167,17 +187,22 @@ class BlockFilter:
         impulse = np.empty((outputs, n))
         impulse[:, 0] = system.d
         impulse[:, 1:] = (observed[:-1] @ system.b).T
-        matrix = np.zeros((size + n, outputs * n + size))
+        state = slice(outputs * n, outputs * n + size)
+        matrix = np.zeros((size + n, math.ceil(state.stop / _TILE) * _TILE))
         for output in range(outputs):
             columns = slice(output * n, (output + 1) * n)
             matrix[:size, columns] = observed[:, output].T
             for k in range(n):
                 matrix[size + k, columns][k:] = impulse[output, : n - k]
-        matrix[:size, outputs * n :] = powers[n].T
+        matrix[:size, state] = powers[n].T
         for k in range(n):
-            matrix[size + k, outputs * n :] = powers[n - 1 - k] @ system.b
-        work = np.empty((len(self._state), size + n))
-        self._prepared[n] = matrix, work, work[:, :size], work[:, size:]
+            matrix[size + k, state] = powers[n - 1 - k] @ system.b
+        before, offset = np.zeros((2, len(self._state), size + n))
+        after = np.empty((len(self._state), matrix.shape[1]))
+        offset[:, size:] = self._baseline
+        self._prepared[n] = _Prepared(
+            matrix, before, before[:, :size], before[:, size:], offset, after, after[:, state]
+        )
         return self._prepared[n]
 
     @property
@@ -207,28 +232,34 @@ class BlockFilter:
         self._baseline[self._fresh, 0] = first[self._fresh]
         self._state[self._fresh] = 0.0
         self._fresh[:] = self._any_fresh = False
+        for prepared in self._prepared.values():
+            prepared.offset[:, self._state_size :] = self._baseline
 
     def process(self, samples: Float | NDArray[np.int32]) -> Float:
         """Filter (rows, n) samples; gives (outputs, rows, n)."""
-        n = samples.shape[1]
-        parts = [
-            self.run(samples[:, k : k + MAX_RUN]).reshape(len(samples), -1, min(MAX_RUN, n - k))
-            for k in range(0, n, MAX_RUN)
-        ]
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-        return whole.transpose(1, 0, 2)
+        rows, n = samples.shape
+        outputs = len(self._system.d)
+        filtered = np.empty((outputs, rows, n))
+        for start in range(0, n, MAX_RUN):
+            part = filtered[:, :, start : start + MAX_RUN]
+            run = self.run(samples[:, start : start + MAX_RUN])[:, : outputs * part.shape[2]]
+            part[...] = run.reshape(rows, outputs, -1).swapaxes(0, 1)
+        return filtered
 
     def run(self, samples: Float | NDArray[np.int32]) -> Float:
-        """Filter at most ``MAX_RUN`` samples; gives (rows, outputs · n), one output after another.
+        """Filter at most ``MAX_RUN`` samples, as :meth:`process` does, in the shape of the product.
 
-        This is :meth:`process` in the shape in which it is computed.
+        Gives (rows, at least outputs · n + s): the samples of one output after another, then the
+        state after them, then nothing of meaning. The next run of this length is written over it.
         """
         if self._any_fresh:
             self._begin(np.asarray(samples[:, 0], dtype=np.float64))
-        n, size = samples.shape[1], self._state_size
-        matrix, work, before, relative = self._prepared.get(n) or self._prepare(n)
-        before[:] = self._state
-        np.subtract(samples, self._baseline, out=relative)
-        result: Float = np.dot(work, matrix)
-        self._state = result[:, -size:]
-        return result[:, :-size]
+        n = samples.shape[1]
+        matrix, before, state, relative, offset, after, next_state = self._prepared.get(
+            n
+        ) or self._prepare(n)
+        state[...] = self._state
+        relative[...] = samples
+        before -= offset
+        self._state = next_state
+        return before.dot(matrix, after)

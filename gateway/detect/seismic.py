@@ -116,10 +116,11 @@ class _History:
         self._single: list[list[float]] = []
 
     def append(self, raw: Float, filtered: Float) -> None:
-        """Raw samples (rows, n) and band-passed ones (rows, 2 · n)."""
+        """Raw samples (rows, n), and the filter's run of them: (rows, ≥ 2 · n)."""
         if self._single:
             self._gather()
-        self._put(raw, filtered.reshape(self._rows, 2, -1))
+        n = raw.shape[1]
+        self._put(raw, filtered[:, : 2 * n].reshape(self._rows, 2, n))
 
     def append_single(self, sample: list[float]) -> None:
         """One sample: the raw values of all rows, then both bands of each row."""
@@ -403,8 +404,8 @@ class SeismicDetector:
                 self._begin(row, end)
         if self._stepped:
             self._adopt()
-        sta = self._averages.sta[:, _DETECTION, -1]
-        lta = self._averages.lta[:, _DETECTION, -1]
+        last = self._averages.last
+        sta, lta = last[:, _DETECTION], last[:, 2 + _DETECTION]
         quiet = np.array(
             [watch.live and watch.state is _State.LISTENING for watch in self._watches]
         )

@@ -11,6 +11,7 @@ second counts for neither, because a filter that has just begun has not yet seen
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,11 @@ _CACHED_LENGTHS = 8
 _SETTLED = 1 << 62
 """Samples that no LTA is still young after."""
 _NEVER = 1e100
-_ZERO = np.zeros(())
-"""An array, because numpy takes a microsecond to make one of a number."""
 _SAFELY = 1.0 - 1e-9
 """Rounding must not hide a trigger from the quick look that all runs get."""
+_STRETCH = 0.5
+"""Share of an STA's time constant that has one margin: the STA in it is then taken for at most
+two thirds (e½) more than it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,33 @@ def follow(
     return Track(step, lambda: (p, q, r, t, sta, lta))
 
 
+class _Prepared(NamedTuple):
+    """What a :class:`StaLta` keeps for runs of one length."""
+
+    matrix: Float
+    """Takes (energies, averages before) of a row to (averages after, margins).
+
+    A margin is the least that can be left of on · lta - sta in one stretch of the run.
+    """
+    before: Float
+    """Room for the former, and the averages in it."""
+    averages: Float
+    after: Float
+    """Room for the latter, and the averages in it."""
+    next_averages: Float
+    every: Float
+    """Takes (energies, averages before) to the averages after each sample."""
+
+
 class StaLta:
     """Both averages of the energy of band-passed rows, each band with its own time constants.
 
+    In quiet all that is asked of a run is where the averages have come to, and whether an STA can
+    have exceeded ``on`` (one a band) times its LTA. So that is all that is computed; ``sta`` and
+    ``lta`` at every sample of the last run are once they are read.
+
     A track (one row in one band) can have its LTA held at a sample of the run processed last, and
     followed again from another: a trigger freezes at its own sample however the stream is cut.
-    ``on`` are the ratios, one a band, that :meth:`process` looks out for.
     """
 
     def __init__(
@@ -113,49 +136,68 @@ class StaLta:
         self._held = np.zeros(shape, dtype=bool)
         self._plain = self._counted = self._any_held = False
         self._last = np.zeros((rows, 2 * len(bands)))
-        self._energy = self._averages = np.zeros((rows, 0))
+        self._energy = np.zeros((rows, 0))
+        self._every: Float | None = np.zeros((rows, 0))
         self._n = 0
-        self._prepared: dict[int, tuple[Float, Float, Float, Float]] = {}
+        self._prepared: dict[int, _Prepared] = {}
 
     @property
     def sta(self) -> Float:
         """Short-term averages of the last run, (rows, bands, n)."""
-        return self._part(0)
+        return self._averages()[:, : self._shape[1]]
 
     @property
     def lta(self) -> Float:
         """Long-term averages of the last run, (rows, bands, n)."""
-        return self._part(1)
+        return self._averages()[:, self._shape[1] :]
 
-    def _part(self, which: int) -> Float:
+    def _averages(self) -> Float:
+        """Averages at each sample of the last run, (rows, 2 · bands, n): the short ones first."""
+        if self._every is None:
+            self._every = self._energy.dot(self._prepared[self._n].every)
         rows, bands = self._shape
-        width = bands * self._n
-        part = self._averages[:, which * width : (which + 1) * width]
-        return part.reshape(rows, bands, self._n)
+        return self._every.reshape(rows, 2 * bands, self._n)
 
-    def _prepare(self, n: int) -> tuple[Float, Float, Float, Float]:
-        """What takes (averages, energies) of a row to both averages after each sample.
-
-        And to what is left of sta - on · lta, a hair on the safe side. Then room for the former,
-        and the two parts of that room.
-        """
+    def _prepare(self, n: int, columns: int) -> _Prepared:
         if len(self._prepared) >= _CACHED_LENGTHS:
             del self._prepared[next(iter(self._prepared))]
-        bands = len(self._short)
-        width = bands * n
-        matrix = np.zeros((2 * bands + width, 3 * width))
+        rows, bands = self._shape
+        # what each column contributes to each average before the run and after each sample
+        course = np.zeros((columns, 2 * bands, n + 1))
         for at, weight in enumerate(self._short + self._long):
             decay = (1.0 - weight) ** np.arange(n + 1)
-            columns = slice(at * n, (at + 1) * n)
-            matrix[at, columns] = decay[1:]
-            energies = 2 * bands + (at % bands) * n
+            course[bands * n + at, at] = decay
             for k in range(n):
-                matrix[energies + k, columns][k:] = weight * decay[: n - k]
-        on = np.repeat(self._on, n) * _SAFELY
-        matrix[:, 2 * width :] = matrix[:, :width] - on * matrix[:, width : 2 * width]
-        work = np.empty((self._shape[0], matrix.shape[0]))
-        self._prepared[n] = matrix, work, work[:, : 2 * bands], work[:, 2 * bands :]
+                course[at % bands * n + k, at, k + 1 :] = weight * decay[: n - k]
+        margins = [
+            self._margin(course, band, start, min(start + stretch, n))
+            for band, short in enumerate(self._short)
+            for stretch in [max(1, int(_STRETCH / short))]
+            for start in range(0, n, stretch)
+        ]
+        matrix = np.column_stack([course[:, :, n], *margins])
+        before, after = np.zeros((rows, columns)), np.empty((rows, matrix.shape[1]))
+        self._prepared[n] = _Prepared(
+            matrix,
+            before,
+            before[:, bands * n : bands * (n + 2)],
+            after,
+            after[:, : 2 * bands],
+            course[:, :, 1:].reshape(columns, -1),
+        )
         return self._prepared[n]
+
+    def _margin(self, course: Float, band: int, start: int, end: int) -> Float:
+        """What each column contributes to the margin of a band from sample ``start`` to ``end``.
+
+        No energy is negative. So within the stretch the STA is at most what it was before and
+        every energy added in full, and the LTA at least what it was before, decayed.
+        """
+        bands, n = self._shape[1], course.shape[2] - 1
+        most: Float = course[:, band, start].copy()
+        most[band * n + start : band * n + end] += self._short[band]
+        least = course[:, bands + band, start] * (1.0 - self._long[band]) ** (end - start)
+        return self._on[band] * _SAFELY * least - most
 
     def restart(self, row: int) -> None:
         """Begin a row anew in every band."""
@@ -165,21 +207,23 @@ class StaLta:
         self._any_held = bool(self._held.any())
 
     def process(self, filtered: Float, n: int) -> bool:
-        """Take a run of ``n`` samples of (rows, bands · n), one band after another.
+        """Take a run of ``n`` samples of (rows, at least bands · (n + 2)), band after band.
 
-        Gives whether an STA may have exceeded ``on`` times its LTA.
+        What stands after the bands is not read: a filter's states, where the averages find room.
+        Gives whether an STA may have exceeded ``on`` times its LTA; where one has, it is True.
         """
-        matrix, work, before, energy = self._prepared.get(n) or self._prepare(n)
-        before[:] = self._last
-        np.multiply(filtered, filtered, out=energy)
-        out: Float = np.dot(work, matrix)
-        width = self._shape[1] * n
-        self._averages, self._energy, self._n = out, energy, n
+        matrix, before, averages, after, next_averages, _ = self._prepared.get(n) or self._prepare(
+            n, filtered.shape[1]
+        )
+        np.multiply(filtered, filtered, before)
+        averages[...] = self._last
+        before.dot(matrix, after)
+        self._n, self._energy, self._every, self._last = n, before, None, next_averages
         self._counted = not self._plain
         if self._counted:
             self._correct(n)
-        self._last = out[:, n - 1 : 2 * width : n]
-        return self._counted or bool(np.count_nonzero(out[:, 2 * width :] > _ZERO))
+            return True
+        return bool(after.item(after.argmin()) < 0.0)  # a margin: averages never are
 
     @property
     def held(self) -> bool:
@@ -201,7 +245,7 @@ class StaLta:
 
         They stand as a run of one sample.
         """
-        self._averages = self._last = averages
+        self._every = self._last = averages
         self._energy, self._n = np.zeros(self._shape), 1
         self._count += samples
         self._counted = False
@@ -209,7 +253,7 @@ class StaLta:
     def hold(self, row: int, band: int, column: int) -> None:
         """Freeze a track's LTA at ``column`` of the last run until it is released."""
         lta = self.lta[row, band]
-        lta[column + 1 :] = lta[column]
+        self._set(row, band, column + 1, float(lta[column]))
         if self._counted:
             self._count[row, band] -= self._n - 1 - column
         self._held[row, band] = self._any_held = True
@@ -226,9 +270,9 @@ class StaLta:
         """Put right the tracks that are young or held."""
         self._plain = True
         for row, band in np.ndindex(self._shape):
-            before = float(self._last[row, self._shape[1] + band])
+            before = float(self._energy[row, self._shape[1] * (n + 1) + band])
             if self._held[row, band]:
-                self.lta[row, band] = before
+                self._set(row, band, 0, before)
                 self._plain = False
             elif self._count[row, band] * self._long[band] < 1.0:
                 self._follow(row, band, 0, before)
@@ -245,4 +289,10 @@ class StaLta:
             if count > 0:
                 lta += (energy - lta) * max(weight, 1.0 / count)
             out.append(lta)
-        self.lta[row, band, start:] = out
+        self._set(row, band, start, out)
+
+    def _set(self, row: int, band: int, start: int, lta: float | Sequence[float]) -> None:
+        """Correct a track's LTA from column ``start`` of the last run to its end."""
+        of_track = self.lta[row, band]
+        of_track[start:] = lta
+        self._last[row, self._shape[1] + band] = of_track[-1]

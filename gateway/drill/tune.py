@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from gateway.detect import SeismicDetector
 from gateway.detect.filters import (
-    MAX_RUN,
     NYQUIST_SHARE,
     BlockFilter,
     Float,
@@ -270,10 +269,7 @@ def _least(rms: list[dict[str, Any]], now: SeismicSettings) -> float | None:
 
 def _filtered(samples: Float, low: float, high: float, rate_hz: float) -> Float:
     band = BlockFilter(StateSpace.of(butterworth(2, low, high, rate_hz)), 1)
-    runs = [
-        band.run(samples[np.newaxis, k : k + MAX_RUN])[0] for k in range(0, len(samples), MAX_RUN)
-    ]
-    return np.concatenate(runs)[round(SETTLE_S * rate_hz) :] if runs else np.zeros(0)
+    return band.process(samples[np.newaxis])[0, 0, round(SETTLE_S * rate_hz) :]
 
 
 def _windows(filtered: Float, rate_hz: float) -> Float:

@@ -23,6 +23,12 @@ def filtered(seed: int, rows: int = 2, n: int = 600) -> NDArray[np.float64]:
     return np.random.default_rng(seed).normal(size=(rows, len(WINDOWS), n)) * 100.0
 
 
+def a_run(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(rows, bands, n) as a filter gives them: band after band, then what are its states."""
+    states = np.full((len(samples), 4 * len(WINDOWS)), 1e7)
+    return np.hstack([samples.reshape(len(samples), -1), states])
+
+
 def averages(
     samples: NDArray[np.float64], cuts: list[int], tracker: StaLta | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -30,8 +36,7 @@ def averages(
     sta, lta = [], []
     edges = sorted({0, samples.shape[2], *cuts, *range(0, samples.shape[2], MAX_RUN)})
     for first, end in pairwise(edges):
-        part = samples[:, :, first:end]
-        tracker.process(part.reshape(len(samples), -1), end - first)
+        tracker.process(a_run(samples[:, :, first:end]), end - first)
         sta.append(tracker.sta.copy())
         lta.append(tracker.lta.copy())
     return np.concatenate(sta, axis=2), np.concatenate(lta, axis=2)
@@ -119,7 +124,7 @@ def test_a_held_lta_stands_still_from_its_sample_to_its_sample(cuts: list[int]) 
     lta = np.empty_like(free)
     edges = sorted({0, 600, *cuts, *range(0, 600, MAX_RUN)})
     for first, end in pairwise(edges):
-        tracker.process(samples[:, :, first:end].reshape(2, -1), end - first)
+        tracker.process(a_run(samples[:, :, first:end]), end - first)
         if first <= 130 < end:
             tracker.hold(0, 0, 130 - first)
         if first <= 170 < end:
@@ -152,9 +157,44 @@ def test_an_excess_is_seen_in_its_run_and_nothing_is_seen_in_quiet() -> None:
     tracker = StaLta(WINDOWS, 2, RATE, ON)
     seen = []
     for first in range(0, 1000, 20):
-        part = samples[:, :, first : first + 20]
-        if tracker.process(part.reshape(2, -1), 20) and first >= 400:
+        part = a_run(samples[:, :, first : first + 20])
+        if tracker.process(part, 20) and first >= 400:
             seen.append(first)
         exact = (tracker.sta > np.array(ON)[:, None] * tracker.lta).any()
         assert not exact or first < 400 or first in seen
     assert seen[0] == 700
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.floats(1.0, 100.0),
+    length=st.integers(1, 200),
+    packet=st.integers(1, MAX_RUN),
+)
+def test_no_excess_is_missed_and_quiet_is_mostly_called_quiet(
+    seed: int, size: float, length: int, packet: int
+) -> None:
+    """A burst of any size and length, in packets of any size."""
+    samples = filtered(seed, n=1000)
+    samples[0, 0, 700 : 700 + length] *= size
+    tracker = StaLta(WINDOWS, 2, RATE, ON)
+    needless = 0
+    for first in range(0, 1000 - packet, packet):
+        seen = tracker.process(a_run(samples[:, :, first : first + packet]), packet)
+        exceeded = bool((tracker.sta > np.array(ON)[:, None] * tracker.lta).any())
+        assert seen or not exceeded
+        needless += seen and not exceeded and 400 <= first < 700 - packet
+    assert needless * packet <= 30
+
+
+def test_a_run_read_later_is_what_it_would_have_been_at_once() -> None:
+    samples = filtered(6, n=600)
+    free = averages(samples, [])
+    tracker = StaLta(WINDOWS, 2, RATE, ON)
+    averages(samples[:, :, :500], [], tracker)
+    for first in range(500, 600, 20):
+        tracker.process(a_run(samples[:, :, first : first + 20]), 20)
+    assert tracker.last == pytest.approx(np.hstack([part[:, :, -1] for part in free]))
+    assert tracker.lta == pytest.approx(free[1][:, :, 580:])
+    assert tracker.sta == pytest.approx(free[0][:, :, 580:])
