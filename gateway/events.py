@@ -18,6 +18,7 @@ type           from                                        to
 =============  ==========================================  =================================
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -40,6 +41,9 @@ Quantity = Literal[
     "contact",
 ]
 """What a reading may measure; the unit is in the name."""
+
+Late = Callable[[], float | None]
+"""A number that is worked out when it is published, so that no siren waits for it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  UTC, written by hand in a third of the time
@@ -213,13 +217,20 @@ class Rejected:
         return self.declared_ns
 
 
+def _not_said() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class GroundMotion:
     """Shaking of one sensor since its onset, in physical units.
 
     ``pga`` m/s², ``pgv`` m/s, ``pgd`` m, ``pd`` and ``pd_max`` m, ``tau_c`` s, ``cav`` m/s;
     ``intensity`` is the instrumental intensity of GB/T 17742-2020 observed so far and
-    ``predicted`` the intensity that Pd foretells (None outside its limits). ``sustained`` says
+    ``predicted`` the intensity that Pd foretells (None outside its limits). ``jma`` is the JMA
+    seismic intensity and ``mmi`` the modified Mercalli intensity observed so far, for people who
+    know those scales; None where they can't be said. ``standard`` is False with fewer than three
+    components, which makes every scale read low. ``sustained`` says
     that shaking in the local band has lasted long enough, on enough components, to be more than
     a knock; ``lasting`` (not published) names those that shake so at this time.
     ``whole_second`` marks the values that are published.
@@ -242,6 +253,8 @@ class GroundMotion:
     sustained: bool
     final: bool = False
     channels: tuple[str, ...] = ()
+    jma: Late = _not_said
+    mmi: Late = _not_said
     lasting: tuple[str, ...] = field(default=(), metadata={"hidden": True})
     whole_second: bool = field(default=True, metadata={"hidden": True})
 
@@ -569,6 +582,8 @@ _DECIMALS = {
     "snr_db": 1,
     "intensity": 1,
     "predicted": 1,
+    "jma": 1,
+    "mmi": 1,
     "value": 4,
     "mm": 6,
     "first_half_mm": 6,
@@ -624,7 +639,7 @@ def to_record(event: Event, utc_offset_ns: int = 0) -> dict[str, Any]:
         if spec.name.endswith("_ns"):
             record[spec.name.removesuffix("_ns")] = iso(value + utc_offset_ns)
         else:
-            record[spec.name] = _plain(spec.name, value)
+            record[spec.name] = _plain(spec.name, value() if callable(value) else value)
     return record
 
 

@@ -18,6 +18,9 @@ that has the zero which cancels its pole, so that nothing can drift: an offset, 
 as zero. The mean of a component's first second is taken off first; what is left of a pre-event
 mean the filters take off themselves.
 
+The intensities of other scales (JMA, MMI) come from the first two outputs. People read them and
+nothing is decided by them, so they are worked out when a value is published, not when it is given.
+
 Pd and τc: Wu & Kanamori (2005), Wu et al. (2007, Geophys. J. Int. 170, 711–717); one-way 2-pole
 Butterworth high-pass at 0.075 Hz, vertical component, first 3 s of P.
 """
@@ -41,6 +44,8 @@ from gateway.detect.filters import (
     StateSpace,
     butterworth,
 )
+from gateway.detect.jma import LOWEST_RATE_HZ as LOWEST_JMA_RATE_HZ
+from gateway.detect.jma import JmaScale, Shaken
 from gateway.detect.settings import Sensitivity
 from gateway.events import NS, GroundMotion
 
@@ -140,6 +145,11 @@ def _differentiated(cascade: Sequence[Section], rate_hz: float) -> tuple[Section
     raise ValueError("nothing to cancel the differentiator's pole: the cascade passes Nyquist")
 
 
+def _standard_band(rate_hz: float) -> tuple[Section, ...]:
+    low, high = _STANDARD_BAND_HZ
+    return butterworth(2, low, min(high, NYQUIST_SHARE * rate_hz), rate_hz)
+
+
 def motion_system(unit: str, rate_hz: float) -> StateSpace:
     """The five outputs above from acceleration (``m/s**2``) or velocity (``m/s``).
 
@@ -148,8 +158,7 @@ def motion_system(unit: str, rate_hz: float) -> StateSpace:
     """
     if not LOWEST_RATE_HZ <= rate_hz < math.inf:
         raise ValueError(f"ground motion at {rate_hz} Hz: expected at least {LOWEST_RATE_HZ:g} Hz")
-    top = NYQUIST_SHARE * rate_hz
-    standard = butterworth(2, _STANDARD_BAND_HZ[0], min(_STANDARD_BAND_HZ[1], top), rate_hz)
+    standard = _standard_band(rate_hz)
     local = butterworth(2, LOCAL_BAND_HZ[0], min(LOCAL_BAND_HZ[1], _LOCAL_SHARE * rate_hz), rate_hz)
     high_pass = butterworth(2, _DISPLACEMENT_CORNER_HZ, None, rate_hz)
     integrated_high_pass = _integrated(high_pass, rate_hz)
@@ -329,6 +338,64 @@ class _Initial:
         return 2 * math.pi * math.sqrt(self.displacement2 / self.rate2)
 
 
+class _OtherScales:
+    """How the components of a sensor are read on other scales than the Chinese."""
+
+    def __init__(self, rows: int, horizontal: Sequence[int], rate_hz: float) -> None:
+        self.horizontal = list(horizontal)
+        self.jma = (
+            JmaScale(_standard_band(rate_hz), rows, rate_hz)
+            if rate_hz >= LOWEST_JMA_RATE_HZ
+            else None
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Reached:
+    """What other scales say up to some time, worked out once somebody asks for it.
+
+    ``motion`` are the samples since ``before``; both are let go when all is worked out.
+    """
+
+    scales: _OtherScales
+    before: "_Reached | None" = None
+    motion: list[Float] = field(default_factory=list)
+    shaken: Shaken | None = None
+    pgv: float = 0.0
+    """Of the larger horizontal component, m/s."""
+
+    def jma(self) -> float | None:
+        """JMA intensity; None where the rate is too low for it, or nothing has shaken."""
+        self._work_out()
+        return None if self.shaken is None else self.shaken.intensity
+
+    def mmi(self) -> float | None:
+        """Modified Mercalli intensity; None where there is no horizontal component."""
+        self._work_out()
+        return intensity.modified_mercalli(self.pgv) if self.scales.horizontal else None
+
+    def _work_out(self) -> None:
+        due: list[_Reached] = []
+        at: _Reached | None = self
+        while at is not None and at.motion:
+            due.append(at)
+            at = at.before
+        for reached in reversed(due):
+            reached._follow()  # noqa: SLF001  one of its own kind
+
+    def _follow(self) -> None:
+        """Go on from ``before``, which is worked out."""
+        scales, before = self.scales, self.before
+        motion = np.concatenate([m[: VELOCITY + 1] for m in self.motion], axis=2)
+        if scales.jma is not None:
+            seen = before.shaken if before is not None else None
+            self.shaken = scales.jma.after(seen or scales.jma.still, motion[ACCELERATION])
+        if scales.horizontal:
+            peak = float(np.abs(motion[VELOCITY, scales.horizontal]).max())
+            self.pgv = max(peak, before.pgv if before is not None else 0.0)
+        self.motion, self.before = [], None
+
+
 @dataclass(slots=True)
 class _Shaking:
     """The measurement of one event."""
@@ -344,6 +411,7 @@ class _Shaking:
     whole: NDArray[np.bool_]
     cav: Float
     first_ns: int
+    scales: _OtherScales
     grid: int = 0
     acceleration2: float = 0.0
     velocity2: float = 0.0
@@ -357,9 +425,14 @@ class _Shaking:
     current: _Bin = field(init=False)
     initials: list[_Initial] = field(default_factory=list)
     p_energy: float = 0.0
+    reached: _Reached = field(init=False)
+    """At the last whole second."""
+    since: list[Float] = field(default_factory=list)
+    """Samples since then."""
 
     def __post_init__(self) -> None:
         self.current = self._new_bin()
+        self.reached = _Reached(self.scales)
 
     def _new_bin(self) -> _Bin:
         return _Bin(np.zeros(len(self.cav)))
@@ -409,6 +482,7 @@ class _Shaking:
         now.local_peak2 = max(now.local_peak2, float(vector[LOCAL]))
         now.local_energy += float(power[LOCAL].sum())
         now.samples += motion.shape[2]
+        self.since.append(motion)
         if self.vertical is None:
             return
         now.vertical += float(power[VELOCITY, self.vertical].sum())
@@ -471,6 +545,9 @@ class _Shaking:
         return energy <= samples * max(level2, _IMPERCEPTIBLE_MPS2**2)
 
     def _value(self, time_ns: int) -> GroundMotion:
+        whole_second = self.grid % 10 == 0 or self.over
+        if whole_second and self.since:
+            self.reached, self.since = _Reached(self.scales, self.reached, self.since), []
         pga, pgv = math.sqrt(self.acceleration2), math.sqrt(self.velocity2)
         components = int(self.whole.sum())
         initial = self.initial
@@ -496,7 +573,9 @@ class _Shaking:
             sustained=self.sustained,
             lasting=self.lasting,
             final=self.over,
-            whole_second=self.grid % 10 == 0 or self.over,
+            jma=self.reached.jma,
+            mmi=self.reached.mmi,
+            whole_second=whole_second,
         )
 
 
@@ -530,6 +609,7 @@ class GroundMotionMeter:
         rows = len(orientations)
         self._horizontal = tuple(k for k in range(rows) if k != self._vertical)
         self._intake = _Intake(np.array([s.counts_per_unit for s in sensitivities]), rate_hz)
+        self._scales = _OtherScales(rows, self._horizontal, rate_hz)
         self._filter = BlockFilter(system, rows)
         self._filter.process(np.zeros((rows, 1)))  # a baseline of 0: the intake takes it off
         self._history = _History(5, rows, round((_NOISE_S + _LOOK_BACK_S) * rate_hz))
@@ -659,10 +739,12 @@ class GroundMotionMeter:
             whole=np.ones(len(live), dtype=bool),
             cav=np.zeros(len(live)),
             first_ns=declared_ns,
+            scales=self._scales,
         )
         self._shaking = shaking
         start_ns = self._next_ns - round(motion.shape[2] * period_ns)
-        return given + shaking.advance(motion, live, start_ns)
+        # A copy: what other scales will look at later must not move on with the history.
+        return given + shaking.advance(motion.copy(), live, start_ns)
 
     def _is_s(self, local: Float, noise: _Noise) -> bool:
         """What has come since the onset rises out of the noise on the horizontals, as S does."""

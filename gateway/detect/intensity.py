@@ -8,12 +8,21 @@ ground acceleration and velocity are the largest vector sums of the three compon
 Foretold: the peak velocity that is still to come, from the peak displacement Pd of the first
 seconds of the P wave (Wu, Kanamori, Allen & Hauksson 2007, Geophys. J. Int. 170, 711–717: southern
 California and Taiwan together; standard deviation 0.326 in lg PGV, that is ± 1.0 degree here).
+
+Besides, for those who think in it: modified Mercalli intensity by Worden, Gerstenberger, Rhoades &
+Wald (2012, Bull. Seism. Soc. Am. 102, 204–221; standard deviation 0.63 for PGV), from the peak
+velocity of the larger horizontal component, as ShakeMap 4 does for its stations. The paper was not
+at hand: the constants, the lowest segment among them, are those of ShakeMap's own source.
 """
 
 import math
 
 FELT_PGA_MPS2 = 10.0 ** ((1.5 - 6.59) / 3.17)
 """Acceleration at which intensity II, "felt by a few people at rest", begins: 0.025 m/s²."""
+
+_MMI_SEGMENTS = ((0.53, 2.89, 3.16), (-1.21, 3.78, 1.47), (-math.inf, 4.62, 2.17))
+"""From which lg PGV (cm/s) on, and MMI = second + third · lg PGV."""
+_MMI_HIGHEST = 10.0
 
 _LOWEST = 1.0
 _HIGHEST = 12.0
@@ -56,3 +65,12 @@ def foretold_velocity(pd_m: float) -> float:
 def foretold_intensity(pd_m: float) -> float:
     """Intensity of the velocity that Pd (m) foretells, 1.0…12.0, good to about ± 1 degree."""
     return limited(from_velocity(foretold_velocity(pd_m)))
+
+
+def modified_mercalli(pgv_mps: float) -> float:
+    """MMI of a peak horizontal velocity in m/s (Worden et al. 2012), 1.0…10.0, one decimal."""
+    if not pgv_mps > 0:
+        return _LOWEST
+    lg = math.log10(pgv_mps * 100)
+    _, at_1, slope = next(segment for segment in _MMI_SEGMENTS if lg >= segment[0])
+    return round(min(max(at_1 + slope * lg, _LOWEST), _MMI_HIGHEST), 1)

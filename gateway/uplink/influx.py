@@ -66,7 +66,10 @@ TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 1 << 20
 MAX_HELD = 10_000
 """Lines that may wait for a disk that fails."""
-_MOTION = ("pga", "pgv", "pgd", "pd", "pd_max", "tau_c", "cav", "intensity", "predicted")
+_MOTION = (
+    *("pga", "pgv", "pgd", "pd", "pd_max", "tau_c", "cav"),
+    *("intensity", "predicted", "jma", "mmi"),
+)
 _STATES = {"ok": 0, "degraded": 1, "failed": 2}
 _OVER = ("cancel", "expire")
 _REFUSED = (400, 413, 422)

@@ -8,7 +8,7 @@ now; consumers ignore keys that they do not know, so none forbids further ones. 
 import json
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -35,7 +35,9 @@ def _of(hint: Any) -> Schema:
     """The schema of a field by its type."""
     origin, args = get_origin(hint), get_args(hint)
     found: Schema
-    if origin in (Union, types.UnionType):
+    if origin is Callable:  # a number that is worked out late
+        found = _of(args[1])
+    elif origin in (Union, types.UnionType):
         kinds = [_of(a) for a in args]
         plain = all(kind.keys() == {"type"} for kind in kinds)
         found = {"type": [kind["type"] for kind in kinds]} if plain else {"anyOf": kinds}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import signal
 from scipy.integrate import cumulative_trapezoid
 
+from gateway.detect import intensity
 from gateway.detect.ground_motion import GroundMotionMeter
 from gateway.detect.settings import Sensitivity, Unit
 from gateway.events import NS, GroundMotion, parse_iso
@@ -137,6 +138,8 @@ def test_both_kinds_of_sensor_agree_on_the_same_ground(rate_hz: float) -> None:
     for name in ("pga", "pgv", "pgd", "pd", "tau_c", "cav"):
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=0.03), name
     assert abs(one.intensity - other.intensity) <= 0.1
+    for scale in ("jma", "mmi"):
+        assert getattr(one, scale)() == pytest.approx(getattr(other, scale)(), abs=0.11), scale
 
 
 def test_an_offset_of_millions_of_counts_changes_nothing() -> None:
@@ -204,8 +207,13 @@ def close(one: Sequence[GroundMotion], other: Sequence[GroundMotion]) -> bool:
     return len(one) == len(other) and all(
         x == pytest.approx(y, rel=1e-9, abs=0) if isinstance(x, float) else x == y
         for a, b in zip(one, other, strict=True)
-        for x, y in zip(astuple(a), astuple(b), strict=True)
+        for x, y in zip(values(a), values(b), strict=True)
     )
+
+
+def values(motion: GroundMotion) -> list[object]:
+    found = [getattr(motion, spec.name) for spec in fields(motion)]
+    return [value() if callable(value) else value for value in found]
 
 
 @settings(max_examples=15, deadline=None)
@@ -457,6 +465,50 @@ def test_a_sensor_that_cannot_be_measured_is_refused(
         GroundMotionMeter([f"XX.S..HH{o}" for o in orientations], sensitivities, rate_hz)
 
 
+# --- other scales -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["in order", "backwards", "only the last"])
+def test_other_scales_say_the_same_whenever_they_are_asked(asked: str) -> None:
+    rate_hz = 100.0
+    shaking = burst(rate_hz, 2.0) + noise(rate_hz, 1e-4)
+    at_once = [
+        (motion.jma(), motion.mmi())
+        for motion in measure(meter(rate_hz), shaking, rate_hz, cuts=range(0, 6000, 25))
+    ]
+    later = measure(meter(rate_hz), shaking, rate_hz, cuts=range(0, 6000, 25))
+    order = {
+        "in order": range(len(later)),
+        "backwards": range(len(later) - 1, -1, -1),
+        "only the last": [len(later) - 1],
+    }[asked]
+    assert all((later[at].jma(), later[at].mmi()) == at_once[at] for at in order)
+    assert at_once[-1] == (max(jma for jma, _ in at_once if jma is not None), at_once[-1][1])
+
+
+def test_another_measurement_changes_nothing_that_was_said() -> None:
+    rate_hz = 100.0
+    shaking = noise(rate_hz, 1e-4) + burst(rate_hz, 2.0) * (times(rate_hz) > 4.0)
+    edge = round((ONSET_S + 4.0) * rate_hz)
+    under_test = meter(rate_hz)
+    unfelt = measure(under_test, shaking[:, :edge], rate_hz)[-1]
+    under_test.begin(round((ONSET_S + 3.9) * NS), time_ns(edge - 1, rate_hz))
+    felt = under_test.process(shaking[:, edge:], time_ns(edge, rate_hz))[-1]
+    assert felt.jma() == pytest.approx(5.0, abs=1.0)
+    assert unfelt.jma() == measure(meter(rate_hz), shaking[:, :edge], rate_hz)[-1].jma()
+
+
+def test_a_sensor_says_on_other_scales_what_it_can() -> None:
+    slow = measure(meter(20.0), burst(20.0, 2.0), 20.0)[-1]
+    assert slow.jma() is None
+    assert slow.mmi() == pytest.approx(6.8, abs=1.0)
+    vertical = GroundMotionMeter(["XX.S..HHZ"], [Sensitivity(1.0, "m/s**2")], 100.0)
+    alone = measure(vertical, burst(100.0, 2.0)[2:], 100.0)[-1]
+    assert alone.jma() == pytest.approx(4.4, abs=1.0)
+    assert alone.mmi() is None
+    assert not alone.standard
+
+
 # --- recordings ---------------------------------------------------------------------------------
 
 
@@ -480,7 +532,7 @@ def measure_recording(
 
 @needs_corpus
 @pytest.mark.parametrize(
-    ("station", "intensity"),
+    ("station", "degree"),
     [
         ("1765", 9.7),
         ("68150", 9.1),
@@ -491,9 +543,9 @@ def measure_recording(
         ("1737", 4.3),
     ],
 )
-def test_the_napa_earthquake_is_as_strong_as_it_was(station: str, intensity: float) -> None:
+def test_the_napa_earthquake_is_as_strong_as_it_was(station: str, degree: float) -> None:
     said = napa(station)
-    assert said[-1].intensity == pytest.approx(intensity, abs=0.15)
+    assert said[-1].intensity == pytest.approx(degree, abs=0.15)
     assert said[-1].standard
 
 
@@ -502,6 +554,26 @@ def napa(station: str) -> list[GroundMotion]:
     picks = [p["time"] for p in references("d08") if p["channel"].split(".")[1] == station]
     sensitivities = [Sensitivity(counts_per_unit(c), "m/s**2") for c in recording.channels]
     return measure_recording(recording, sensitivities, [parse_iso(picks[0])])
+
+
+# Peak velocity in cm/s of the larger horizontal and the intensity that ShakeMap gave the station
+# by Wald et al. (1999): event nc72282711, version 38 of its station list, U.S. Geological Survey.
+SHAKEMAP = [
+    ("1765", 86.87, 9.1),
+    ("68150", 54.77, 8.4),
+    ("1759", 17.07, 6.6),
+    ("1764", 15.09, 5.9),
+]
+
+
+@needs_corpus
+@pytest.mark.parametrize(("station", "pgv_cmps", "published"), SHAKEMAP)
+def test_the_napa_earthquake_has_shakemaps_mmi(
+    station: str, pgv_cmps: float, published: float
+) -> None:
+    mmi = napa(station)[-1].mmi()
+    assert mmi == pytest.approx(intensity.modified_mercalli(pgv_cmps / 100), abs=0.31)
+    assert mmi == pytest.approx(published, abs=0.63)  # the relation's own standard deviation
 
 
 def red(motion: GroundMotion) -> bool:

@@ -69,3 +69,26 @@ def test_no_displacement_foretells_no_shaking() -> None:
 def test_felt_shaking_begins_between_degrees_one_and_two() -> None:
     assert intensity.from_acceleration(intensity.FELT_PGA_MPS2) == pytest.approx(1.5)
     assert math.isclose(intensity.FELT_PGA_MPS2, 0.0248, rel_tol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("pgv_cmps", "mmi"),
+    [
+        (0.0, 1.0),
+        (0.001, 1.0),
+        (0.05, 1.8),  # 4.62 + 2.17 lg PGV
+        (1.0, 3.8),  # 3.78 + 1.47 lg PGV
+        (10.0, 6.1),  # 2.89 + 3.16 lg PGV
+        (86.87, 9.0),
+        (1000.0, 10.0),
+    ],
+)
+def test_mmi_is_that_of_worden_and_others(pgv_cmps: float, mmi: float) -> None:
+    assert intensity.modified_mercalli(pgv_cmps / 100) == mmi
+
+
+@given(positive, positive)
+def test_a_stronger_motion_has_no_lower_mmi(one: float, other: float) -> None:
+    assert intensity.modified_mercalli(min(one, other)) <= intensity.modified_mercalli(
+        max(one, other)
+    )

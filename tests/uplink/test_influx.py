@@ -47,7 +47,7 @@ STATION = Station("demo", "cn-demo-001")
 MOTION = {
     "type": "ground_motion", "station": "NP.1765", "time": iso(NS), "since": iso(0),
     "pga": 0.12, "pgv": 0.01, "pgd": 0.001, "pd": None, "tau_c": None, "intensity": 5.3,
-    "predicted": None, "cav": 0.5,
+    "predicted": None, "cav": 0.5, "jma": 3.1, "mmi": 4.2,
 }  # fmt: skip
 
 UPLINK = {
@@ -64,7 +64,7 @@ def record(event: Event) -> dict[str, Any]:
 
 MOTION_LINE = (
     "ground_motion,city=demo,station=cn-demo-001,site=NP.1765"
-    " pga=0.12,pgv=0.01,pgd=0.001,cav=0.5,intensity=5.3 1000000000"
+    " pga=0.12,pgv=0.01,pgd=0.001,cav=0.5,intensity=5.3,jma=3.1,mmi=4.2 1000000000"
 )
 
 

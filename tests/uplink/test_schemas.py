@@ -45,7 +45,7 @@ EXAMPLES: list[Event] = [
     Rejected("BW.UH1..SHZ", T, T, "spike"),
     GroundMotion(
         "NP.1765", T, T, 1.5, 0.1, 0.01, 0.002, None, None, 2.0, 7.2, None,
-        3, standard=True, sustained=True,
+        3, standard=True, sustained=True, jma=lambda: 5.1,
     ),
     Coincidence("site", "XX.DEMO", T, ("a", "b"), 2),
     Quality("BW.UH1..SHZ", "gap", T, "1.5 s"),
