@@ -76,6 +76,12 @@ def test_a_burst_is_as_strong_as_by_definition(frequency_hz: float, rate_hz: flo
     assert reached(going_on(acceleration, rate_hz)) == pytest.approx(exact, abs=0.1)
 
 
+def test_half_the_nyquist_frequency_is_what_a_rate_can_hold() -> None:
+    acceleration = burst(50.0, 12.0)
+    exact = by_definition(acceleration, 50.0)
+    assert reached(going_on(acceleration, 50.0)) == pytest.approx(exact, abs=0.2)
+
+
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_broad_shaking_is_as_strong_as_by_definition(rate_hz: float) -> None:
     """Noise up to 0.4 of the rate that grows and fades: more high frequencies than the ground."""
