@@ -21,6 +21,11 @@ any time   the uplink is killed (SIGKILL), 200 times
 60 %       the broker is killed again
 75 %       the disk of the outbox is full for 1 % (root only)
 =========  ======================================================================================
+
+A station's day has 86,400 seconds, in which an uplink that is killed is back before the core has
+forgotten what it missed. Here a second is a few milliseconds, so time goes no further than
+``AHEAD_S`` beyond what the archive holds: less than the core remembers, more than an uplink needs
+to come back. Kills fall where they fall, also upon an uplink that has only just begun.
 """
 
 import argparse
@@ -53,12 +58,15 @@ from gateway.hub.hub import Hub, Message
 from gateway.uplink import config as settings
 from gateway.uplink.config import ArchiveConfig, InfluxConfig, MqttConfig, UplinkConfig
 from gateway.uplink.messages import RETAINED
+from gateway.uplink.mseed import RECORD_BYTES, read_header
 from gateway.uplink.service import now
 from tests.uplink.authority import Authority
 from tests.uplink.fast_core import RAIN_EVERY_S, START_NS
 
 SOURCE = "/eew/demo/cn-demo-001"
 PATIENCE_S = 300.0
+AHEAD_S = 600.0
+"""The core remembers 20 minutes of this station's packets."""
 DISK_MIB = 24
 STATION = """
 [station]
@@ -321,10 +329,20 @@ class Day:
             return int((self._folder / "time").read_text())
         return 0
 
+    def _archived_s(self) -> float:
+        """The station's time up to which the archive holds a channel on disk."""
+        newest = max((self._folder / "archive").glob("*/*/*/*.D/*"), default=None)
+        if newest is None or newest.stat().st_size < RECORD_BYTES:
+            return 0.0
+        with newest.open("rb") as file:
+            file.seek(newest.stat().st_size // RECORD_BYTES * RECORD_BYTES - RECORD_BYTES)
+            return (read_header(file.read(RECORD_BYTES)).end_ns - START_NS) / NS
+
     def _pass(self, until_s: float) -> None:
         """Let the station's time come to there, killing the uplink when it is time to."""
         while (at := self._time()) < until_s:
-            (self._folder / "until").write_text(f"{min([until_s, *self._next_kill[:1]])}\n")
+            granted = min([until_s, self._archived_s() + AHEAD_S, *self._next_kill[:1]])
+            (self._folder / "until").write_text(f"{granted}\n")
             if self._next_kill and at >= self._next_kill[0]:
                 self._next_kill.pop(0)
                 self._end("uplink", signal.SIGKILL)

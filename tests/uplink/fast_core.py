@@ -2,9 +2,8 @@
 
 ``python -m tests.uplink.fast_core FOLDER HOURS`` runs the core's own shell, engine, journal and
 feed in FOLDER, with ``FOLDER/gateway.toml`` for its configuration. What is not as on a station:
-time comes from here, samples enter behind the drivers, time stands still while more than
-``MAX_BEHIND`` items of data wait for the uplink, and the feed remembers ``REMEMBERED`` items, as a
-core on real time would have minutes for what is a second here. ``FOLDER/time`` tells the station's
+time comes from here, samples enter behind the drivers, and time stands still while more than
+``MAX_BEHIND`` items of data wait for the uplink. ``FOLDER/time`` tells the station's
 time, s since the start, as it goes; it does not pass what ``FOLDER/until`` says. When the day is
 over the feed is served until there is a ``FOLDER/stop``.
 
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from gateway import config as configuration
 from gateway.clock import Sync
-from gateway.core import feed, logs, shell
+from gateway.core import logs, shell
 from gateway.core.compiled import Compiled
 from gateway.core.transport import Line
 from gateway.drill import recording
@@ -37,8 +36,6 @@ RAIN_EVERY_S = 300
 QUAKE_AT, STORM_AT = 0.3, 0.55
 STORM_READINGS = 72
 MAX_BEHIND = 400
-REMEMBERED = {"MEMORY_RECORDS": 3_500, "MEMORY_BYTES": 64 << 20}
-"""Less than a sink takes at once, as on a station."""
 TELL_EVERY_S = 20
 RUN_OUT_S = 600
 """How long after the last sample time goes on, so that alerts end and minutes are over."""
@@ -142,7 +139,6 @@ def run(folder: Path, hours: float, tell: Callable[[int], None]) -> FastShell:
             Sync(synchronised=True, max_error_ns=10**6),
         ),
     )
-    vars(feed).update(REMEMBERED)
     config, quake = _compiled(folder / "gateway.toml")
     seismic = next(s for s in config.sensors if s.kind == "seismic")
     gauge = next(s for s in config.sensors if s.kind == "scalar")
