@@ -325,9 +325,7 @@ class Day:
         return f"disk full {0.01 * length / 60:.0f} min"
 
     def _time(self) -> int:
-        with suppress(ValueError):
-            return int((self._folder / "time").read_text())
-        return 0
+        return int((self._folder / "time").read_text())
 
     def _archived_s(self) -> float:
         """The station's time up to which the archive holds a channel on disk."""

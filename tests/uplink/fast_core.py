@@ -191,7 +191,9 @@ def main() -> None:
     logs.configure()
 
     def tell(second: int) -> None:
-        (folder / "time").write_text(f"{second}\n")
+        fresh = folder / "time.new"
+        fresh.write_text(f"{second}\n")
+        fresh.replace(folder / "time")
 
     running = run(folder, hours, tell)
     tell(10**9)
