@@ -62,8 +62,9 @@ DECISIONS_A_CORE = 250
 ARMED_S = 5.0
 NOISE = 1000 + np.random.default_rng(2).normal(0, 30, (997, 3)).astype(int)
 CHANNELS = ("XX.BENCH.00.EHZ", "XX.BENCH.00.EHN", "XX.BENCH.00.EHE")
-CLOSED = 1 << 20
-"""A count above which the bench's contact is closed."""
+NOISE[:, -1] &= ~1
+CLOSED = 1
+"""The bit of the last channel's counts that says that the bench's contact is closed."""
 
 FLASH_ON = b"\x01\x05\x02"
 """Address, function and the register's upper byte of the frame that sounds the siren."""
@@ -90,8 +91,8 @@ class Knock:
         found: list[Scans | Reading | Diagnostic] = []
         for item in self._inner.feed(data, t):
             if isinstance(item, Scans):
-                closed = bool(item.samples[0, -1] >= CLOSED)
-                self._detector.process(item.samples % CLOSED, item.index * NS // 100)
+                closed = bool(item.samples.item(-1) & CLOSED)
+                self._detector.process(item.samples, item.index * NS // 100)
                 if closed is not self._closed:
                     self._closed = closed
                     found.append(Reading(self._sensor, t, "contact", int(closed) * MICRO))
@@ -307,8 +308,8 @@ def contact(folder: Path, trials: int, armed_s: float, beside: Beside = alone) -
                     sent = street.send(frame(*next(noise)))
                     jitter_ns = len(delays) % 17 * 100_000 if i == QUIET_FRAMES - 1 else 0
                     street.serve(sent + FRAME_NS + jitter_ns)
-                vertical, *others = next(noise)
-                began = street.send(frame(CLOSED + vertical, *others))
+                *others, last = next(noise)
+                began = street.send(frame(*others, last | CLOSED))
                 sounded = street.serve(began + 5 * NS)
                 assert sounded is not None, (folder / "core.log").read_text()
                 delays.append(sounded - began)

@@ -85,6 +85,8 @@ class Arbiter:
         self._rest_until = _LONG_AGO
         self._muted = ""
         self._next: int | None = None
+        self._stepped: int | None = None
+        """When it was last brought up to date, if ``_next`` has not been worked out since."""
         self._commands: list[SirenCommand] = []
         self._actions: list[SirenAction] = []
 
@@ -125,7 +127,7 @@ class Arbiter:
             self._stop_serving(t, reason)
         self._requests.clear()
         self._apply(on=False, until=t, t=t)
-        self._plan_next(t)
+        self._stepped = t
 
     def mute(self, t: int, reason: str) -> None:
         """Sound nothing while ``reason`` is not empty (disarmed, silent mode)."""
@@ -139,21 +141,26 @@ class Arbiter:
     # -- time ------------------------------------------------------------------------------------
 
     def next_deadline(self) -> int | None:
+        """When :meth:`tick` is next wanted; worked out when asked, after the siren is told."""
+        if self._stepped is not None:
+            self._next, self._stepped = self._next_after(self._stepped), None
         return self._next
 
     def tick(self, t: int) -> None:
         """Do everything that is due by ``t``, each at its own time."""
-        while (due := self._next) is not None and due < t:
+        while (due := self.next_deadline()) is not None and due < t:
             self._step(due)
         self._step(t)
 
     def _step(self, t: int) -> None:
+        best: Request | None = None
         for alert, request in list(self._requests.items()):
             if t >= self._deadline(request):
                 del self._requests[alert]
                 if self._serving is request:
                     self._stop_serving(self._deadline(request), "pattern ended")
-        best = max(self._requests.values(), key=lambda r: r.order, default=None)
+            elif best is None or request.order > best.order:
+                best = request
         if self._muted or t < self._rest_until:
             best = None
         if best is not self._serving:
@@ -162,7 +169,7 @@ class Arbiter:
             if best is not None:
                 self._start_serving(best, t)
         self._drive(t)
-        self._plan_next(t)
+        self._stepped = t
 
     def _drive(self, t: int) -> None:
         """Bring the output to where the served pattern wants it at ``t``, within the limits."""
@@ -202,7 +209,7 @@ class Arbiter:
             self._on_since, self._on_until = None, 0
             self._commands.append(SirenCommand(self._siren, on=False))
 
-    def _plan_next(self, t: int) -> None:
+    def _next_after(self, t: int) -> int | None:
         times = [self._deadline(r) for r in self._requests.values()]
         if self._requests and t < self._rest_until:
             times.append(self._rest_until)
@@ -214,7 +221,7 @@ class Arbiter:
                 times.append(self._active_since + self._max_on)
         if self._on_since is not None:
             times.append(self._on_until)
-        self._next = min((x for x in times if x > t), default=None)
+        return min((x for x in times if x > t), default=None)
 
     # -- serving ---------------------------------------------------------------------------------
 

@@ -454,10 +454,9 @@ class Core:
             return
         self._data.append(reading)
         gauge, t = chain.gauge, reading.time_ns
-        found = gauge.reading(reading, self._utc_offset_ns)
-        found += gauge.compare((other.gauge for other in self._scalar.values()), t)
-        self._decide(found, chain.sensor.name, t - 1)
-        self._decide([], chain.sensor.name, t)
+        self._decide(gauge.reading(reading, self._utc_offset_ns), chain.sensor.name, t - 1)
+        compared = gauge.compare((other.gauge for other in self._scalar.values()), t)
+        self._decide(compared, chain.sensor.name, t)
         if self._live and gauge.measured_due(t):
             self._data.append(Measured(gauge.name, t, gauge.values(t)))
 
@@ -473,11 +472,10 @@ class Core:
     # -- from decisions to sirens ----------------------------------------------------------------
 
     def _decide(self, decisions: Sequence[Decision], stream: str, upto_ns: int) -> None:
-        due = self._sequence.add(list(decisions), stream, upto_ns)
-        if due:
+        if due := self._sequence.add(decisions, stream, upto_ns):
             self._act(due)
 
-    def _act(self, decisions: list[Decision]) -> None:
+    def _act(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
             t = self._t if self._live else decision.decided_ns
             self.advance(t)
@@ -552,9 +550,9 @@ class Core:
     def advance(self, t: int) -> None:
         """Everything of plan and sirens that is due by ``t``, each at its own time."""
         while True:
-            times = [self._lifecycle.next_deadline(), self._arming.until_ns]
-            times += [arbiter.next_deadline() for arbiter in self._arbiters.values()]
-            due = min((x for x in times if x is not None), default=None)
+            due = _earlier(self._lifecycle.next_deadline(), self._arming.until_ns)
+            for arbiter in self._arbiters.values():
+                due = _earlier(due, arbiter.next_deadline())
             if due is None or due > t:
                 return
             if _due(self._arming.until_ns, due):
@@ -785,7 +783,8 @@ class Core:
             self._send.setdefault(port, bytearray()).extend(data)
 
     def _publish(self, events: Iterable[Event]) -> None:
-        self._published.extend((event, self._utc_offset_ns) for event in events)
+        for event in events:
+            self._published.append((event, self._utc_offset_ns))
 
     def to_send(self) -> dict[str, bytearray]:
         """Bytes by port, each given once."""
@@ -897,6 +896,12 @@ class Core:
                 if name in self._arbiters:
                     self._arbiters[name].restore(saved, t)
         self._collect_all(t)
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)
 
 
 def _due(deadline: int | None, t: int) -> bool:

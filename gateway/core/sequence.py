@@ -6,6 +6,7 @@ recording was cut into packets.
 """
 
 import heapq
+from collections.abc import Sequence
 
 from gateway.events import Decision
 
@@ -29,7 +30,9 @@ class Sequencer:
         self._heap: list[tuple[int, str, int, Decision]] = []
         self._count = 0
 
-    def add(self, decisions: list[Decision], stream: str = "", upto_ns: int = 0) -> list[Decision]:
+    def add(
+        self, decisions: Sequence[Decision], stream: str = "", upto_ns: int = 0
+    ) -> Sequence[Decision]:
         """Take decisions of a stream that has been read up to ``upto_ns``; give what is due."""
         if not self._upto:
             return decisions

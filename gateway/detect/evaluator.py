@@ -108,16 +108,21 @@ class Evaluator(ABC):
         """Whether readings of that quantity are any of its."""
 
     @abstractmethod
-    def values(self, t: int) -> dict[str, float]:
-        """What is known at ``t``, for status and telemetry; names carry the units.
-
-        Where a level stands, :meth:`tick` has to be told of ``t`` first.
-        """
+    def _known(self, t: int) -> dict[str, float]:
+        """What is known at ``t``, to which it has been rolled; names carry the units."""
 
     def _may_rise(self, t: int) -> bool:  # noqa: ARG002  rain needs the time
         return self.mode is Mode.live
 
     # --- the interface --------------------------------------------------------------------------
+
+    def values(self, t: int) -> dict[str, float]:
+        """What is known at ``t``, for status and telemetry; names carry the units.
+
+        Where a level stands, :meth:`tick` has to be told of ``t`` first.
+        """
+        self._look(t)
+        return self._known(t)
 
     def reading(self, reading: Reading) -> list[Output]:
         """Take a reading; those of other sensors and quantities are left alone."""
@@ -140,7 +145,7 @@ class Evaluator(ABC):
         if counted and self._may_rise(t):
             out += self._raise(t)
         if self.observed and self.mode is Mode.live:
-            out.append(Observed(self.sensor, self.scale.hazard, self.scale.name, t, self.values(t)))
+            out.append(Observed(self.sensor, self.scale.hazard, self.scale.name, t, self._known(t)))
         return out
 
     def tick(self, t: int) -> list[Output]:
@@ -154,19 +159,14 @@ class Evaluator(ABC):
 
     def next_deadline(self) -> int | None:
         """When :meth:`tick` is next wanted; None while no level stands."""
-        return min(
-            (
-                moment
-                for rung in self._rungs
-                if rung.standing is not _Standing.idle
-                for moment in (
-                    *(self._changes(condition) for condition in rung.step.conditions),
-                    None if rung.below_since_ns is None else rung.below_since_ns + self._hold_ns,
-                )
-                if moment is not None
-            ),
-            default=None,
-        )
+        moments = []
+        for rung in self._rungs:
+            if rung.standing is _Standing.idle:
+                continue
+            moments += [self._changes(condition) for condition in rung.step.conditions]
+            if rung.below_since_ns is not None:
+                moments.append(rung.below_since_ns + self._hold_ns)
+        return min((x for x in moments if x is not None), default=None) if moments else None
 
     def set_mode(self, mode: Mode, t: int) -> list[Output]:
         """Change the mode. Leaving ``live`` ends the level that stands."""
@@ -250,7 +250,8 @@ class Evaluator(ABC):
         if self._now is None or t > self._now:
             self._now = t
         for rolling in self._rollings:
-            rolling.roll(self._now)
+            if rolling.entries:
+                rolling.roll(self._now)
 
     def _look(self, t: int) -> None:
         """Roll to ``t``, unless a level's fate may turn on the way: that is for :meth:`tick`."""
@@ -300,9 +301,12 @@ class Evaluator(ABC):
 
     def _announce(self, t: int, ended: list[_Rung]) -> list[Output]:
         active = [rung for rung in self._rungs if rung.standing is _Standing.active]
-        restored = any(rung.standing is _Standing.restored for rung in self._rungs)
         level = active[-1].step.level if active else Level.none
-        closing = bool(ended) and not active and not restored
+        closing = (
+            bool(ended)
+            and not active
+            and all(rung.standing is not _Standing.restored for rung in self._rungs)
+        )
         if level is self.level and not closing:
             return []
         if level is Level.none and not closing:
@@ -320,7 +324,7 @@ class Evaluator(ABC):
                 rung.by.window_s / 3600 if rung.by.window_s else None,
                 self.complete(rung.by.window_s),
                 self.scale.name,
-                self.values(t),
+                self._known(t),
             )
         ]
 

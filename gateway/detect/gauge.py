@@ -68,6 +68,9 @@ class Gauge:
         self.evaluators: list[Evaluator] = [make(scale, name, wrap_micro) for scale in scales]
         for evaluator in self.evaluators:
             evaluator.observed = evaluator.scale.hazard in observed
+        self._rain_evaluator = next(
+            (e for e in self.evaluators if isinstance(e, RainEvaluator)), None
+        )
         self.latest: dict[str, Reading] = {}
         self.maintenance_until_ns: int | None = None
         self._warned: frozenset[Hazard] = frozenset()
@@ -150,21 +153,21 @@ class Gauge:
 
     def compare(self, others: Iterable["Gauge"], t: int) -> list[Output]:
         """Report this gauge if it stays dry where a neighbour of the site catches rain."""
-        mine = self._rain_evaluator()
+        mine = self._catches()
         due = self._compared_ns is None or t - self._compared_ns >= COMPARED_EVERY_NS
         if mine is None or not due or self.maintenance_until_ns is not None:
             return []
         self._compared_ns = t
         out: list[Output] = []
         for other in others:
-            theirs = other._rain_evaluator()  # noqa: SLF001  one of our own
+            theirs = other._catches()  # noqa: SLF001  one of our own
             if theirs is not None and other is not self:
                 out += mine.compare(theirs, t)
         return out
 
-    def _rain_evaluator(self) -> RainEvaluator | None:
-        found = (e for e in self.evaluators if isinstance(e, RainEvaluator))
-        return next(found, None) if self._rain.gauge.quantity else None
+    def _catches(self) -> RainEvaluator | None:
+        """What it makes of rain, if it measures any."""
+        return self._rain_evaluator if self._rain.gauge.quantity else None
 
     # -- what is known ---------------------------------------------------------------------------
 

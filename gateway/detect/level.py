@@ -195,8 +195,7 @@ class LevelEvaluator(Evaluator):
         low = self._highs[key].value
         return None if low is None else newest[1] - low
 
-    def values(self, t: int) -> dict[str, float]:
-        self._look(t)
+    def _known(self, t: int) -> dict[str, float]:  # noqa: ARG002  rain needs the time
         found: dict[str, float] = {}
         for quantity in self._quantities:
             value = self._measured((Measure.value, quantity, 0))

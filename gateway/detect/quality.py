@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,11 +100,13 @@ class Intake:
 
     def take(self, samples: object, start_ns: object) -> tuple[list[Run], list[Quality]]:
         """The runs that ``samples`` completes, and what is to be said of them."""
+        if self._follows(samples, start_ns):
+            self._refused = False
+            return [self._run(samples)], []
         array = self._checked(samples)
-        if type(start_ns) is not int:
-            if not isinstance(start_ns, int | np.integer):
-                return [], self._refuse(f"start time {start_ns!r}", self.time_ns(self._passed))
-            start_ns = int(start_ns)
+        if not isinstance(start_ns, int | np.integer):
+            return [], self._refuse(f"start time {start_ns!r}", self.time_ns(self._passed))
+        start_ns = int(start_ns)
         if isinstance(array, str):
             return [], self._refuse(array, start_ns)
         self._refused = False
@@ -135,12 +137,30 @@ class Intake:
             and not self._pending.shape[1]
             and (array.dtype == _COUNTS or abs(float(array.sum())) < _IMPOSSIBLE)
         ):
-            run = Run(self._passed, self.time_ns(self._passed), array.astype(_NUMBERS, copy=False))
-            self._passed += array.shape[1]
-            self._value = run.columns[:, -1]
-            return [*runs, run], said
+            return [*runs, self._run(array)], said
         more, words = self._complete(self._possible(array, arrived, said))
         return runs + more, said + words
+
+    def _follows(self, samples: object, start_ns: object) -> TypeGuard[NDArray[np.int32]]:
+        """Whether these are counts of every row that come when they should, as nearly all do."""
+        return (
+            self._whole
+            and type(samples) is np.ndarray
+            and samples.dtype == _COUNTS
+            and samples.ndim == 2
+            and len(samples) == len(self._channels)
+            and samples.shape[1] > 0
+            and not self._pending.shape[1]
+            and type(start_ns) is int
+            and -_JITTER_NS <= start_ns - self.time_ns(self._passed) <= _JITTER_NS
+        )
+
+    def _run(self, array: NDArray[np.int32] | Float) -> Run:
+        """All of it, where nothing is missing and nothing waits."""
+        run = Run(self._passed, self.time_ns(self._passed), array.astype(_NUMBERS, copy=False))
+        self._passed += array.shape[1]
+        self._value = run.columns[:, -1]
+        return run
 
     def _checked(self, samples: object) -> NDArray[np.int32] | Float | str:
         """The samples as an array to work on, or what is wrong with them."""

@@ -309,8 +309,7 @@ class RainEvaluator(Evaluator):
         """Rain of a window that the scale or ``SUMS_S`` has, as of the latest time told."""
         return self._sums[window_s].total
 
-    def values(self, t: int) -> dict[str, float]:
-        self._look(t)
+    def _known(self, t: int) -> dict[str, float]:
         found = {f"rain_{_label(w)}_mm": s.total / MICRO for w, s in self._sums.items()}
         found |= {
             f"rain_{_label(w)}_mmph": rolling.total / MICRO * 3600 / w

@@ -50,6 +50,7 @@ DATA_SYNC = b"\xaa\xbb"
 SETTINGS_SYNC = b"\xcc\xdd"
 DATA = struct.Struct("<2s3iI")
 SETTINGS = struct.Struct("<2sHBB")
+COUNTS = np.dtype("<i4")
 FRAMES = np.dtype([("sync", "V2"), ("counts", "<i4", 3), ("crc", "<u4")])
 CHANNELS = 3
 
@@ -150,8 +151,7 @@ class RpiSeism:
             and crc32(data) == CRC_RESIDUE
         ):
             self._rest = b""
-            _, *counts, _ = DATA.unpack(data)
-            return [self._scans(np.array(counts, np.int32).reshape(CHANNELS, 1), t)]
+            return [self._scans(np.frombuffer(data, COUNTS, CHANNELS, 2).reshape(CHANNELS, 1), t)]
         return self._search(data, t)
 
     def _run(self, data: bytes, start: int, frames: int, t: int) -> Scans:

@@ -129,6 +129,10 @@ class Lifecycle:
         self._waiting: dict[Hazard, tuple[int, Status]] = {}
         self._utc_offset_ns = 0
         self._next: int | None = None
+        self._scheduled = True
+        """Whether ``_next`` is worked out: not before somebody asks, after the sirens are told."""
+        for plan in plans:
+            plan.prepare()
 
     def plan(self, hazard: Hazard) -> Plan | None:
         return self._plans.get(hazard)
@@ -181,7 +185,7 @@ class Lifecycle:
             return []
         inputs["basis"] = "predicted" if clause.predicted else "observed"
         inputs["grade"] = inputs["predicted_intensity" if clause.predicted else "intensity"]
-        alerts = self._raise(plan, rule.level, str(clause), inputs, motion.time_ns, status)
+        alerts = self._raise(plan, rule.level, clause.text, inputs, motion.time_ns, status)
         self.active[Hazard.earthquake].shaking_since = motion.since_ns
         self._schedule()
         return alerts
@@ -232,7 +236,7 @@ class Lifecycle:
         self._utc_offset_ns = utc_offset_ns
         found = plan.match(ground.inputs)
         ground.level = found[0].level if found else Level.none
-        ground.reason = str(found[1]) if found else ""
+        ground.reason = found[1].text if found else ""
         best = self._best(hazard, ground)
         spent = min(self._spent.get(hazard, Level.none), best.level)
         self._spent[hazard] = spent
@@ -264,8 +268,11 @@ class Lifecycle:
 
     def _best(self, hazard: Hazard, fresh: _Ground | None = None) -> _Ground:
         """The ground with the highest level; of several the fresh one."""
-        grounds = self._grounds.get(hazard, {}).values()
-        return max(grounds, key=lambda g: (g.level, g is fresh), default=_Ground())
+        best = fresh
+        for ground in self._grounds.get(hazard, {}).values():
+            if best is None or ground.level > best.level:
+                best = ground
+        return best or _Ground()
 
     def _raise_to(self, plan: Plan, ground: _Ground, t: int, status: Status) -> list[Alert]:
         inputs = {**ground.inputs, "basis": "observed"}
@@ -284,15 +291,16 @@ class Lifecycle:
             alerts.append(self._end(current, t, Phase.cancel, why, Ending.real))
             current = None
         phase = Phase.alert if current is None else Phase.update
+        moment = iso(t + self._utc_offset_ns)
         if current is None:
-            current = self._begin(plan, level, status, t)
+            current = self._begin(plan, level, status, t, moment)
         if level > current.acknowledged:
             current.acknowledged = Level.none
         current.fallen = {x: at for x, at in current.fallen.items() if x <= level}
         current.level, current.since_ns, current.held_ns = level, t, t
         current.reason, current.inputs = reason, inputs
         current.reminded, current.interrupted = 0, False
-        alerts.append(self._alert(current, phase, t))
+        alerts.append(self._alert(current, phase, t, moment=moment))
         return alerts
 
     def _lower(self, current: Active, t: int) -> list[Alert]:
@@ -357,12 +365,15 @@ class Lifecycle:
 
     def next_deadline(self) -> int | None:
         """When :meth:`tick` is next wanted."""
+        if not self._scheduled:
+            times = [self._due(current)[0] for current in self.active.values()]
+            times += [at for at, _ in self._waiting.values()]
+            self._next = min(times, default=None)
+            self._scheduled = True
         return self._next
 
     def _schedule(self) -> None:
-        times = [self._due(current)[0] for current in self.active.values()]
-        times += [at for at, _ in self._waiting.values()]
-        self._next = min(times, default=None)
+        self._scheduled = False
 
     def _due(self, current: Active) -> tuple[int, str]:
         """When an alert's next step by itself is due, and which; the earliest, ends first."""
@@ -393,8 +404,7 @@ class Lifecycle:
     def tick(self, t: int) -> list[Alert]:
         """Everything that is due by ``t``, each at its own time."""
         steps: list[Alert] = []
-        while self._next is not None and self._next <= t:
-            due = self._next
+        while (due := self.next_deadline()) is not None and due <= t:
             for current in list(self.active.values()):
                 at, what = self._due(current)
                 if at <= due:
@@ -519,8 +529,8 @@ class Lifecycle:
     def _may_begin(self, plan: Plan, t: int) -> bool:
         return plan.hazard not in self._ended or t >= self._rearmed_ns(plan)
 
-    def _begin(self, plan: Plan, level: Level, status: Status, t: int) -> Active:
-        stamp = iso(t + self._utc_offset_ns).replace("-", "").replace(":", "")
+    def _begin(self, plan: Plan, level: Level, status: Status, t: int, moment: str) -> Active:
+        stamp = moment.replace("-", "").replace(":", "")
         current = Active(
             id=f"{self._station}-{plan.hazard}-{stamp}",
             hazard=plan.hazard,
@@ -541,6 +551,7 @@ class Lifecycle:
         *,
         reason: str = "",
         inputs: Inputs | None = None,
+        moment: str = "",
         sounds: bool = True,
     ) -> Alert:
         """The next step of an alert that goes on."""
@@ -555,6 +566,7 @@ class Lifecycle:
             inputs=current.inputs if inputs is None else inputs,
             audiences=_audiences(plan, current),
             expires_ns=t + round(plan.valid_s * NS),
+            moment=moment,
             sounds=sounds,
         )
 
@@ -576,9 +588,11 @@ class Lifecycle:
             sounds=False,
         )
 
-    def _say(self, current: Active, phase: Phase, t: int, **rest: Any) -> Alert:
+    def _say(
+        self, current: Active, phase: Phase, t: int, *, moment: str = "", **rest: Any
+    ) -> Alert:
         plan = self._plans[current.hazard]
-        moment = iso(t + self._utc_offset_ns)
+        moment = moment or iso(t + self._utc_offset_ns)
         earlier, current.said = current.said, (*current.said, moment)[-SAID:]
         return Alert(
             id=current.id,

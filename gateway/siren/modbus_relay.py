@@ -140,6 +140,11 @@ class _Relay:
     order: int = 0
     """Counts what it was told, so that the echo of an older command proves nothing."""
 
+    @property
+    def urgency(self) -> tuple[int, int, Drive]:
+        """Sorts the relays that wait for the bus."""
+        return self.board.unanswered, self.misfits, self.drive
+
     def tell(self, drive: Drive, due_ns: int) -> None:
         self.drive = drive
         self.due_ns = due_ns
@@ -363,9 +368,12 @@ class ModbusRelay:
         """Send the most urgent of what is due, if the bus is free."""
         if self._bus.pending is not None or t < self._bus.free_ns:
             return
-        due = [r for r in self._relays.values() if r.due_ns is not None and r.due_ns <= t]
-        if due:
-            relay = min(due, key=lambda r: (r.board.unanswered, r.misfits, r.drive))
+        relay: _Relay | None = None
+        for other in self._relays.values():
+            waits = other.due_ns is not None and other.due_ns <= t
+            if waits and (relay is None or other.urgency < relay.urgency):
+                relay = other
+        if relay is not None:
             if relay.drive is Drive.hold and t < relay.pulse_due_ns:
                 relay.tell(Drive.renew, t)
             self._written = _Written(relay, relay.order, t)
