@@ -43,6 +43,9 @@ _SHOWN: dict[str, tuple[tuple[Measure, int], ...]] = {
     "contact": (),
 }
 
+_VALUE = Measure.value
+"""Python 3.11 looks up an enumeration's ``value`` by a function of its own, each time."""
+
 _Key = tuple[Measure, str, int]
 
 
@@ -166,7 +169,7 @@ class LevelEvaluator(Evaluator):
         key: _Key = (condition.measure, condition.quantity, condition.window_s)
         rolling = self._rolling.get(key)
         moments = [rolling.changes_ns if rolling else None]
-        if condition.measure in (Measure.value, Measure.rise):
+        if condition.measure in (_VALUE, Measure.rise):
             moments.append(self._stale_ns(condition.quantity))
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -190,7 +193,7 @@ class LevelEvaluator(Evaluator):
         newest = self._newest.get(quantity)
         if newest is None or (self._reach_ns and self._stale_ns(quantity) is None):
             return None
-        if measure is Measure.value:
+        if measure is _VALUE:
             return newest[1]
         low = self._highs[key].value
         return None if low is None else newest[1] - low
@@ -198,7 +201,7 @@ class LevelEvaluator(Evaluator):
     def _known(self, t: int) -> dict[str, float]:  # noqa: ARG002  rain needs the time
         found: dict[str, float] = {}
         for quantity in self._quantities:
-            value = self._measured((Measure.value, quantity, 0))
+            value = self._measured((_VALUE, quantity, 0))
             if value is not None:
                 found[quantity] = value / MICRO
         for key in self._rolling:

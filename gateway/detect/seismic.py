@@ -261,7 +261,8 @@ class SeismicDetector:
         pieces = []
         for run in runs:
             self._take(run)
-            pieces.append((run, [watch.live for watch in self._watches]))
+            if self._metered:
+                pieces.append((run, [watch.live for watch in self._watches]))
         begun = self._agree(out) if self._found else []
         for sensor in self._metered:
             for run, live in pieces:

@@ -208,13 +208,6 @@ class LevelRule:
         """Whether this siren is one of those that sound; all are if none is named."""
         return bool(self.pattern) and (not self.sirens or siren in self.sirens)
 
-    def match(self, inputs: Mapping[str, float | str | None]) -> Clause | None:
-        """The first clause that holds."""
-        for clause in self.when:
-            if clause.holds(inputs):
-                return clause
-        return None
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -252,8 +245,9 @@ class Plan:
     def match(self, inputs: Mapping[str, float | str | None]) -> tuple[LevelRule, Clause] | None:
         """The highest level whose conditions hold, and the clause that does."""
         for rule in self.levels:
-            if (clause := rule.match(inputs)) is not None:
-                return rule, clause
+            for clause in rule.when:
+                if clause.holds(inputs):
+                    return rule, clause
         return None
 
     @property
