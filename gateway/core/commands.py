@@ -34,7 +34,7 @@ synchronised since boot and is certain to 5 s.
 """
 
 import json
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -152,8 +152,8 @@ def sign(command: Command, key: "SigningKey") -> bytes:
     ).encode()
     envelope = {
         "key": command.key,
-        "payload": b64encode(payload).decode(),
-        "signature": b64encode(key.sign(payload).signature).decode(),
+        "payload": b2a_base64(payload, newline=False).decode(),
+        "signature": b2a_base64(key.sign(payload).signature, newline=False).decode(),
     }
     text = json.dumps(envelope, separators=(",", ":")).encode()
     if len(text) > MAX_ENVELOPE_BYTES:
@@ -209,7 +209,7 @@ def _text(found: Mapping[str, Any], key: str) -> str:
 
 def _base64(found: Mapping[str, Any], key: str) -> bytes:
     try:
-        return b64decode(_text(found, key), validate=True)
+        return a2b_base64(_text(found, key), strict_mode=True)
     except ValueError as error:
         raise _MalformedError(f"{key}: not base64") from error
 

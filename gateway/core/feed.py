@@ -32,11 +32,11 @@ To the client:
 =====================================================  =========================================
 """
 
-import base64
 import json
 import re
 import selectors
 import socket
+from binascii import b2a_base64
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -110,7 +110,7 @@ def packet_body(
         "rate_hz": packet.rate_hz,
         "channels": list(channels),
         "encoding": "int32le" if exact else "float64le",
-        "samples": base64.b64encode(samples.tobytes()).decode(),
+        "samples": b2a_base64(samples.tobytes(), newline=False).decode(),
     }
     if any(sensitivities):
         item["sensitivities"] = list(sensitivities)

@@ -276,7 +276,7 @@ class _History:
     """The last seconds of everything, oldest first, in one piece."""
 
     def __init__(self, outputs: int, rows: int, length: int) -> None:
-        self._motion = np.zeros((outputs, rows, length + length // 4 + 1))
+        self._motion = np.zeros((outputs, rows, length + length // 16 + 1))
         self._live = np.zeros(self._motion.shape[1:], dtype=bool)
         self._length, self._end = length, 0
 

@@ -20,6 +20,7 @@ Each is stated once when it begins. What cannot end, an overlap say, is stated a
 with what has been counted since. :class:`ChannelHours` sums up each hour.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -51,7 +52,7 @@ _ADAPT_S = 3600
 _RARE = 4 / 3600
 _MOST = 2.0
 _NOTABLE = 0.1
-_RATIO_BINS: Float = 2.0 ** np.arange(-2.0, 6.0, 0.125)
+_RATIO_BINS = tuple(2.0 ** (eighth / 8) for eighth in range(-16, 48))
 
 
 class Run(NamedTuple):
@@ -401,15 +402,15 @@ class StationNoise:
         self, ratios: Float, quiet: NDArray[np.bool_], end_ns: int
     ) -> list[tuple[int, Quality]]:
         """Count the ratio of each ``quiet`` row; gives what an hour of them changes, by row."""
-        rows = np.flatnonzero(quiet)
-        self._counts[rows, np.searchsorted(_RATIO_BINS, ratios[rows])] += 1
+        for row in np.flatnonzero(quiet):
+            self._counts[row, bisect_left(_RATIO_BINS, ratios[row])] += 1
         self._seconds += 1
         if self._seconds < _ADAPT_S:
             return []
         self._seconds = 0
         total = self._counts.sum(axis=1, keepdims=True)
         above = total - np.cumsum(self._counts, axis=1)
-        rare = np.append(_RATIO_BINS, np.inf)[np.argmax(above <= _RARE * total, axis=1)]
+        rare = np.array([*_RATIO_BINS, np.inf])[np.argmax(above <= _RARE * total, axis=1)]
         self._counts[:] = 0
         noisy = rare > _MOST * self._on
         now = np.clip(rare, self._on, _MOST * self._on)

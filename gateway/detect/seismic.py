@@ -110,7 +110,7 @@ class _History:
 
     def __init__(self, rows: int, length: int) -> None:
         self._rows, self._length = rows, length
-        self._data = np.zeros((rows, 3, 2 * length + MAX_RUN))
+        self._data = np.zeros((rows, 3, length + length // 4 + MAX_RUN))
         self._at = length
         self._end = 0
         self._single: list[list[float]] = []
@@ -414,7 +414,7 @@ class SeismicDetector:
             self._on[row, _DETECTION] = self._noise.thresholds[row]
             self._find(end - 1, row, quality)
         bands = self._history.bands(end - self._second, end)
-        power = np.einsum("rbn,rbn->rb", bands, bands) / self._second
+        power = (bands * bands).sum(axis=2) / self._second
         for row, report in self._hours.second(
             power, live, quiet, self._health.faults, when, self._noise.thresholds
         ):
