@@ -20,7 +20,7 @@ type           from                                        to
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 
 NS = 1_000_000_000
 MICRO = 1_000_000
+BEIJING = timezone(timedelta(hours=8))
+"""Time of Chinese services, records and forms, whatever the host's zone."""
 
 Quantity = Literal[
     "rain_mm",

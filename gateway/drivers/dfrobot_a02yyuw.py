@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Final
 
 from gateway.drivers import Source
 from gateway.drivers.options import read_options
-from gateway.drivers.streaming import StreamingGauge, StreamingSimulator
-from gateway.drivers.water_surface import Mounting, WaterSurface, distance_mm
+from gateway.drivers.streaming import StreamingSimulator
+from gateway.drivers.water_surface import Mounting, Rangefinder, distance_mm
 from gateway.events import NS, Diagnostic, Reading
 
 HEAD: Final = 0xFF
@@ -39,21 +39,14 @@ class Options(Mounting):
     farthest_mm: int = 4500
 
 
-class DfrobotA02yyuw(StreamingGauge):
+class DfrobotA02yyuw(Rangefinder):
     """Driver of the rangefinder: ``water_level_m`` each interval."""
 
     BEGIN: ClassVar[bytes] = b"\xff"
 
     def __init__(self, options: Mapping[str, Any] | None = None, sensor: str = "") -> None:
-        super().__init__(sensor)
         self.options = read_options(Options, options)
-        self.spacing_s = self.options.interval_s
-        self._surface = WaterSurface(self.options, sensor)
-
-    def opened(self, t: int) -> None:
-        """The port was opened: begin anew."""
-        super().opened(t)
-        self._surface.clear()
+        super().__init__(self.options, sensor)
 
     @staticmethod
     def match(data: bytes, at: int) -> int:

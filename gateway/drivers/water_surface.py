@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from gateway.drivers.interval import Interval, median
 from gateway.drivers.options import within
+from gateway.drivers.streaming import StreamingGauge
 from gateway.events import MICRO, Diagnostic, Reading
 
 MM = MICRO // 1000
@@ -67,6 +68,20 @@ class WaterSurface:
                 level = self._height - max(distance_mm, self._mounting.nearest_mm) * MM
         for value in self._interval.add(level, t):
             yield Reading(self._sensor, t, "water_level_m", value)
+
+
+class Rangefinder(StreamingGauge):
+    """A sensor above the water that speaks by itself: ``water_level_m`` each interval."""
+
+    def __init__(self, mounting: Mounting, sensor: str) -> None:
+        super().__init__(sensor)
+        self.spacing_s = mounting.interval_s
+        self._surface = WaterSurface(mounting, sensor)
+
+    def opened(self, t: int) -> None:
+        """The port was opened: begin anew."""
+        super().opened(t)
+        self._surface.clear()
 
 
 def distance_mm(mounting: Mounting, level_micro: int | None) -> int:

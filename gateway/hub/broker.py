@@ -87,7 +87,7 @@ class Broker:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             except OSError:
-                time.sleep(0.01)
+                time.sleep(0.01)  # between two tries; a port that opens can't be waited for
             else:
                 return
         said = (self._directory / "mosquitto.log").read_text(errors="replace").strip()

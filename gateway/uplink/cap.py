@@ -24,14 +24,14 @@ A message is a pure function of the record and the configuration: said twice, it
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from gateway.events import BEIJING
 from gateway.uplink.config import CapConfig
 
 NAMESPACE = "urn:oasis:names:tc:emergency:cap:1.2"
-BEIJING = timezone(timedelta(hours=8))
 
 _SEVERITY = {"red": "Extreme", "orange": "Severe", "yellow": "Moderate", "blue": "Minor"}
 _MESSAGE_TYPES = {"alert": "Alert", "update": "Update", "cancel": "Cancel", "expire": "Cancel"}

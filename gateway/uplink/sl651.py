@@ -33,13 +33,12 @@ to be proved with the centre before relying on it.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from enum import IntEnum
 
-from gateway.events import NS
+from gateway.events import BEIJING, NS
 from gateway.modbus import crc16
 
-BEIJING = timezone(timedelta(hours=8))
 START = b"\x7e\x7e"
 BEGIN = 0x02
 END_UP = 0x03

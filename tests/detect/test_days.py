@@ -1,17 +1,16 @@
 """Days of rain in UTC+08:00: where an interval belongs, and what a total says of itself."""
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.detect.days import HOUR_NS, DayKind, DayTotals
-from gateway.events import NS, parse_iso
+from gateway.events import BEIJING, NS, parse_iso
 
 MINUTE = 60 * NS
 METEOROLOGICAL, HYDROLOGICAL = DayKind.meteorological, DayKind.hydrological
-BEIJING = timezone(timedelta(hours=8))
 
 
 def beijing(text: str) -> int:

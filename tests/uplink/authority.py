@@ -1,8 +1,11 @@
 """A certificate authority of our own, by the openssl program: certificates as a city issues."""
 
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from gateway.uplink.config import MqttConfig
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 _SETTINGS = """
@@ -60,6 +63,24 @@ class Authority:
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def give(self, name: str, place: Path, *ends: str) -> None:
+        """Put NAME.key and NAME.pem, or one of them, at ``place``.key and ``place``.pem."""
+        for end in ends or ("key", "pem"):
+            new = place.with_suffix(".new")
+            shutil.copy(self.folder / f"{name}.{end}", new)
+            new.replace(place.with_suffix(f".{end}"))
+
+    def config(self, url: str, name: str | Path = "cn-demo-001") -> MqttConfig:
+        """How a client with NAME.pem and NAME.key, or those at a path, is configured."""
+        files = self.folder / name
+        return MqttConfig(
+            urls=(url,),
+            keepalive_s=2,
+            ca_file=f"{self.folder}/ca.pem",
+            certificate_file=f"{files}.pem",
+            key_file=f"{files}.key",
+        )
 
     def listener(self, name: str = "broker", *, mutual: bool = True) -> str:
         """Lines for mosquitto.conf: a TLS listener with the certificate of ``name``."""

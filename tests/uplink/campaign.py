@@ -26,7 +26,6 @@ import random
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -43,13 +42,14 @@ from gateway.hub.broker import Broker
 from gateway.uplink.config import MqttConfig
 from gateway.uplink.service import now
 from tests.uplink.city import City, alert, reading
+from tests.uplink.disk import disk_or_none
 
 SOURCE = "/eew/demo/cn-demo-001"
 KILLS = ("uplink killed", "broker killed", "both killed")
 OTHERS = ("broker frozen", "half-open", "disk full", "hub away")
 SPACING_S = 0.02
 """One record each."""
-DISK_MIB = 16
+DISK_SIZE = "16m"
 PATIENCE_S = 180.0
 """The uplink's own pause grows to a minute when one broker after the other dies at once."""
 
@@ -161,19 +161,13 @@ class Campaign:
         self._city = City(folder, self._between.url)
         self._outcome = Outcome()
         self._next_s = 0.0
-        self._state = folder / "state"
-        self._state.mkdir()
-        self._mounted = False
-        if os.geteuid() == 0:
-            size = f"size={DISK_MIB}m"
-            mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self._state)]
-            self._mounted = not subprocess.run(mount, check=False, capture_output=True).returncode
+        self._disk = disk_or_none(folder / "state", DISK_SIZE)
 
     def run(self, kills: int, others: int, say: Callable[[str], None] = lambda _: None) -> Outcome:
         began = time.monotonic()
         faults = [self._chance.choice(KILLS) for _ in range(kills)]
         faults += [name for name in OTHERS for _ in range(others)]
-        if not self._mounted:
+        if self._disk is None:
             faults = [name for name in faults if name != "disk full"]
         self._chance.shuffle(faults)
         self._start_hub()
@@ -193,8 +187,8 @@ class Campaign:
     def close(self) -> None:
         self._city.close()
         self._between.close()
-        if self._mounted:
-            subprocess.run(["umount", "-l", str(self._state)], check=True)
+        if self._disk is not None:
+            self._disk.close()
 
     # --- faults -----------------------------------------------------------------------------------
 
@@ -226,12 +220,10 @@ class Campaign:
                 self._between.swallow()
                 self._until(lambda: self._between.accepted > before, "the dead line is left")
             case "disk full":
-                filler = self._state / "somebody's log"
-                with suppress(OSError), filler.open("wb", buffering=0) as log:
-                    while log.write(b"x" * 4096):
-                        pass
+                assert self._disk is not None
+                self._disk.fill()
                 self._for(chance.uniform(0.5, 1.5))
-                filler.unlink()
+                self._disk.relieve()
             case "hub away":
                 city.stop_hub()
                 self._for(chance.uniform(0.2, 1.0))
@@ -276,8 +268,7 @@ class Campaign:
         end = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > end:
-                log = (self._city.directory / "uplink.log").read_text()[-2000:]
-                raise AssertionError(f"never happened: {what}\n{log}")
+                raise AssertionError(f"never happened: {what}\n{self._city.uplink_said()}")
             self._turn()
 
     def _until_heard(self) -> None:

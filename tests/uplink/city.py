@@ -1,11 +1,8 @@
 """A city in one process: a core's feed, a broker, a hub, and an uplink between them."""
 
 import json
-import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +18,7 @@ from gateway.uplink import config as settings
 from gateway.uplink.config import MqttConfig, UplinkConfig
 from gateway.uplink.service import Uplink, now
 from gateway.uplink.sink import Sink
+from tests.uplink.processes import Processes
 
 PATIENCE_S = 30.0
 
@@ -106,7 +104,7 @@ class City:
         self.heard: list[Message] = []
         self.hub: Hub | None = None
         self.uplink: Uplink | None = None
-        self.process: subprocess.Popen[bytes] | None = None
+        self._processes = Processes(directory)
         self._hub_selector = selectors.DefaultSelector()
         self._uplink_selector = selectors.DefaultSelector()
 
@@ -146,23 +144,13 @@ class City:
         """An uplink as a process of its own, to be killed."""
         path = self.directory / "uplink.json"
         path.write_text(settings.write(self.config))
-        arguments = ["--config", path, "--state", self.directory / "state", "--run", self.directory]
-        with (self.directory / "uplink.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.uplink", *map(str, arguments)],
-                stdout=log,
-                stderr=log,
-            )
+        self._processes.uplink(path, self.directory / "state", self.directory)
 
     def signal_uplink(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        os.kill(self.process.pid, number)
-        self.process.wait()
-        self.process = None
+        self._processes.end("uplink", number)
 
     def close(self) -> None:
-        if self.process is not None:
-            self.signal_uplink(signal.SIGKILL)
+        self._processes.close()
         if self.uplink is not None:
             self.stop_uplink()
         if self.hub is not None:
@@ -190,15 +178,17 @@ class City:
         end = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > end:
-                log = self.directory / "uplink.log"
-                said = log.read_text()[-2000:] if log.exists() else ""
-                raise AssertionError(f"never happened: {what or condition}\n{said}")
+                raise AssertionError(f"never happened: {what or condition}\n{self.uplink_said()}")
             self.turn()
 
     def until_heard_more(self, what: str = "") -> None:
         """Drive everything until the hub has heard something more."""
         heard = len(self.heard)
         self.until(lambda: len(self.heard) > heard, what)
+
+    def uplink_said(self) -> str:
+        """The end of the log of an uplink that is a process."""
+        return self._processes.said("uplink")
 
     def faults(self) -> list[str]:
         """Where anything that was heard does not match its schema."""

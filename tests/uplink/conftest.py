@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.hub.broker import Broker, find_program
+from gateway.uplink.config import MqttConfig
 from tests.uplink.city import City
+from tests.uplink.line import Line
 
 needs_broker = pytest.mark.skipif(
     find_program("mosquitto") is None, reason="mosquitto is not installed"
@@ -20,6 +22,19 @@ def broker() -> Iterator[Broker]:
         pytest.skip("mosquitto is not installed")
     with Broker() as running:
         yield running
+
+
+@pytest.fixture
+def line() -> Iterator[Callable[..., Line]]:
+    lines: list[Line] = []
+
+    def make(config: MqttConfig, client_id: str = "cn-demo-001") -> Line:
+        lines.append(Line(config, client_id))
+        return lines[-1]
+
+    yield make
+    for made in lines:
+        made.close()
 
 
 @pytest.fixture

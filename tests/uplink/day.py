@@ -33,9 +33,7 @@ import json
 import os
 import random
 import selectors
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -43,7 +41,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -56,18 +54,20 @@ from gateway.events import NS
 from gateway.hub.broker import Broker, find_program, free_port
 from gateway.hub.hub import Hub, Message
 from gateway.uplink import config as settings
-from gateway.uplink.config import ArchiveConfig, InfluxConfig, MqttConfig, UplinkConfig
+from gateway.uplink.config import ArchiveConfig, InfluxConfig, UplinkConfig
 from gateway.uplink.messages import RETAINED
 from gateway.uplink.mseed import RECORD_BYTES, read_header
 from gateway.uplink.service import now
 from tests.uplink.authority import Authority
+from tests.uplink.disk import Disk, disk_or_none
 from tests.uplink.fast_core import RAIN_EVERY_S, START_NS
+from tests.uplink.processes import Processes
 
 SOURCE = "/eew/demo/cn-demo-001"
 PATIENCE_S = 300.0
 AHEAD_S = 600.0
 """The core remembers 20 minutes of this station's packets."""
-DISK_MIB = 24
+DISK_SIZE = "24m"
 STATION = """
 [station]
 id = "cn-demo-001"
@@ -164,11 +164,9 @@ class Day:
         self._heard = 0
         self._selector = selectors.DefaultSelector()
         self._hub: Hub | None = None
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes = Processes(folder)
         self._metrics_port = free_port()
-        self._uplink_state = folder / "outbox"
-        self._uplink_state.mkdir()
-        self._mounted = False
+        self._disk: Disk | None = None
         self._next_kill: list[float] = []
         self._quiet: tuple[float, float] = (0.0, 0.0)
 
@@ -178,43 +176,29 @@ class Day:
         folder = self._folder
         (folder / "gateway.toml").write_text(STATION)
         (folder / "time").write_text("0\n")
-        if os.geteuid() == 0:
-            options = ["-o", f"size={DISK_MIB}m", "tmpfs", str(self._uplink_state)]
-            mount = subprocess.run(["mount", "-t", "tmpfs", *options], check=False)
-            self._mounted = mount.returncode == 0
+        self._disk = disk_or_none(folder / "outbox", DISK_SIZE)
         self._broker.start()
         self._start_metrics()
-        for end in ("pem", "key"):
-            shutil.copy(self._authority.folder / f"cn-demo-001.{end}", folder / f"station.{end}")
-        hub = self._mqtt("hub", self._authority.folder / "hub")
-        self._hub = Hub(hub, self._told, self._selector, folder / "hub.sqlite")
+        self._authority.give("cn-demo-001", folder / "station")
+        there = replace(self._authority.config(self._broker.url, "hub"), client_id="hub")
+        self._hub = Hub(there, self._told, self._selector, folder / "hub.sqlite")
         uplink = UplinkConfig(
             "cn-demo-001",
             "demo",
-            self._mqtt("cn-demo-001", folder / "station"),
+            self._authority.config(self._broker.url, folder / "station"),
             InfluxConfig(f"http://127.0.0.1:{self._metrics_port}"),
             archive=ArchiveConfig(str(folder / "archive")),
         )
         (folder / "uplink.json").write_text(settings.write(uplink))
-        self._spawn("core", "-m", "tests.uplink.fast_core", folder, self._hours)
+        self._processes.python("core", "-m", "tests.uplink.fast_core", folder, self._hours)
         self._until((folder / "run/feed.sock").exists, "the core is there")
         self._start_uplink()
-
-    def _mqtt(self, client_id: str, secret: Path) -> MqttConfig:
-        return MqttConfig(
-            (self._broker.url,),
-            client_id=client_id,
-            keepalive_s=2,
-            ca_file=str(self._authority.folder / "ca.pem"),
-            certificate_file=f"{secret}.pem",
-            key_file=f"{secret}.key",
-        )
 
     def _start_metrics(self) -> None:
         program = find_program("victoria-metrics")
         if program is None:
             raise FileNotFoundError("victoria-metrics: run tools/debian .venv/debian")
-        self._run(
+        self._processes.start(
             "metrics",
             program,
             f"-httpListenAddr=127.0.0.1:{self._metrics_port}",
@@ -224,33 +208,19 @@ class Day:
 
     def _start_uplink(self) -> None:
         folder = self._folder
-        places = ("--state", self._uplink_state, "--run", folder / "run")
-        self._spawn("uplink", "-m", "gateway.uplink", "--config", folder / "uplink.json", *places)
-
-    def _spawn(self, name: str, *arguments: object) -> None:
-        self._run(name, sys.executable, *map(str, arguments))
-
-    def _run(self, name: str, *arguments: str) -> None:
-        with (self._folder / f"{name}.log").open("ab") as log:
-            self._children[name] = subprocess.Popen(arguments, stdout=log, stderr=log)
-
-    def _end(self, name: str, number: signal.Signals) -> None:
-        child = self._children.pop(name)
-        child.send_signal(number)
-        child.wait(60)
+        self._processes.uplink(folder / "uplink.json", folder / "outbox", folder / "run")
 
     def _told(self, _message: Message) -> None:
         self._heard += 1
 
     def close(self) -> None:
-        for name in list(self._children):
-            self._end(name, signal.SIGKILL)
+        self._processes.close()
         if self._hub is not None:
             self._hub.close()
         self._selector.close()
         self._broker.__exit__(None, None, None)
-        if self._mounted:
-            subprocess.run(["umount", "-l", str(self._uplink_state)], check=True)
+        if self._disk is not None:
+            self._disk.close()
 
     # --- the day ----------------------------------------------------------------------------------
 
@@ -297,31 +267,25 @@ class Day:
 
     def _metrics_outage(self, length: float) -> str:
         at = self._time()
-        self._end("metrics", signal.SIGTERM)
+        self._processes.end("metrics")
         self._pass(at + 0.04 * length)
         self._start_metrics()
         return f"database away {0.04 * length / 60:.0f} min"
 
     def _certificate(self, _length: float) -> str:
         self._authority.issue("renewed", "cn-demo-001")
-        for end in ("key", "pem"):
-            new = self._folder / f"new.{end}"
-            shutil.copy(self._authority.folder / f"renewed.{end}", new)
-            new.replace(self._folder / f"station.{end}")
-        log = self._folder / "uplink.log"
+        self._authority.give("renewed", self._folder / "station")
+        log = self._processes.log("uplink")
         self._until(lambda: "hub left to come back" in log.read_text(), "the new one is used")
         return "certificate renewed"
 
     def _disk_full(self, length: float) -> str:
-        if not self._mounted:
+        if self._disk is None:
             return "no full disk (not root)"
         at = self._time()
-        filler = self._uplink_state / "somebody's log"
-        with suppress(OSError), filler.open("wb", buffering=0) as log:
-            while log.write(b"x" * 4096):
-                pass
+        self._disk.fill()
         self._pass(at + 0.01 * length)
-        filler.unlink()
+        self._disk.relieve()
         return f"disk full {0.01 * length / 60:.0f} min"
 
     def _time(self) -> int:
@@ -343,16 +307,14 @@ class Day:
             (self._folder / "until").write_text(f"{granted}\n")
             if self._next_kill and at >= self._next_kill[0]:
                 self._next_kill.pop(0)
-                self._end("uplink", signal.SIGKILL)
+                self._processes.end("uplink", signal.SIGKILL)
                 self._start_uplink()
             self._turn()
 
     def _turn(self) -> None:
         assert self._hub is not None
-        for name in ("core", "uplink"):
-            if self._children[name].poll() is not None:
-                log = (self._folder / f"{name}.log").read_text()[-3000:]
-                raise AssertionError(f"{name} has ended\n{log}")
+        for name in self._processes.ended():
+            raise AssertionError(f"{name} has ended\n{self._processes.said(name)}")
         self._hub.turn(now())
         for key, mask in self._selector.select(0.01):
             key.data(mask, now())
@@ -361,10 +323,9 @@ class Day:
         end = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > end:
-                log = self._folder / "uplink.log"
-                said = log.read_text()[-3000:] if log.exists() else ""
+                said = self._processes.said("uplink")
                 raise AssertionError(f"never happened: {what}\n{said}")
-            if "core" in self._children and "uplink" in self._children:
+            if "uplink" in self._processes:
                 self._turn()
             else:
                 time.sleep(0.01)  # between two looks, not for a result
@@ -401,9 +362,9 @@ class Day:
             settle = time.monotonic() + 1
             while time.monotonic() < settle:
                 self._turn()
-        self._end("uplink", signal.SIGTERM)
+        self._processes.end("uplink")
         (self._folder / "stop").touch()
-        self._children.pop("core").wait(60)
+        self._processes.wait("core")
         self._count_archive(length)
 
     def _journal(self) -> dict[str, dict[str, Any]]:

@@ -3,9 +3,7 @@
 import json
 import random
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from gateway.uplink.mseed import (
 )
 from gateway.uplink.sds import DayFile, Sds, repair
 from tests.uplink.city import City
+from tests.uplink.disk import Disk, disk_or_none
 from tests.uplink.recording import BEGIN_NS, CHANNELS, SURE, Desk, noise, packets
 
 
@@ -377,32 +376,13 @@ def test_one_day_over_the_quota_goes_too(tmp_path: Path) -> None:
 # --- a disk that fails ----------------------------------------------------------------------------
 
 
-class Disk:
-    """A file system of its own, small, that can be filled, grown and made read-only."""
-
-    def __init__(self, path: Path, size: str) -> None:
-        self.path = path
-        path.mkdir()
-        self._mount("-t", "tmpfs", "-o", f"size={size}", "archive", str(path))
-
-    def remount(self, options: str) -> None:
-        self._mount("-o", f"remount,{options}", str(self.path))
-
-    def _mount(self, *arguments: str) -> None:
-        subprocess.run(["mount", *arguments], check=True, capture_output=True)
-
-    def close(self) -> None:
-        subprocess.run(["umount", "-l", str(self.path)], check=False, capture_output=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    with suppress(OSError, subprocess.CalledProcessError):
-        made = Disk(tmp_path / "disk", "640k")
-        yield made
-        made.close()
-        return
-    pytest.skip("mounting a small disk needs root")
+    made = disk_or_none(tmp_path / "disk", "640k")
+    if made is None:
+        pytest.skip("mounting a small disk needs root")
+    yield made
+    made.close()
 
 
 def test_a_full_disk_is_told_and_heals_without_a_gap(disk: Disk) -> None:

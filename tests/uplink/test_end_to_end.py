@@ -5,11 +5,8 @@ machine's is synchronised, since commands that sound a siren are refused otherwi
 """
 
 import json
-import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +26,7 @@ from gateway.uplink.config import MqttConfig
 from gateway.uplink.messages import Kind
 from gateway.uplink.outbox import Outbox
 from gateway.uplink.service import now
+from tests.uplink.processes import Processes
 
 PATIENCE_S = 60.0
 KEY = SigningKey(b"k" * 32)
@@ -100,7 +98,7 @@ class Station:
         self._selector = selectors.DefaultSelector()
         there = MqttConfig(urls=(url,), client_id="hub")
         self.hub = Hub(there, self.heard.append, self._selector, folder / "hub.sqlite")
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes = Processes(folder)
         self._config = folder / "gateway.toml"
         key = KEY.verify_key.encode().hex()
         self._config.write_text(STATION.format(folder=folder, url=url, key=key))
@@ -112,36 +110,27 @@ class Station:
             ("relay", "waveshare-modbus-relay", "--log", self.folder / "relay.jsonl"),
         ):
             link = self.folder / name
-            self._spawn(name, "-m", "gateway.cli", "simulate", profile, "--link", link, *more)
+            simulate = ("-m", "gateway.cli", "simulate", profile, "--link", link)
+            self._processes.python(name, *simulate, *more)
             self.until(link.exists, f"{name} simulated")
         checked = configuration.check(self._config, run=self.folder / "run")
         assert checked.compiled, checked.faults
         configuration.install(checked.compiled, self.folder / "state")
-        self._spawn("core", "-c", START, "gateway.core", *self._places())
+        self._processes.python("core", "-c", START, "gateway.core", *self._places())
         self.start_uplink()
 
     def start_uplink(self) -> None:
         more = ["--config", self._config, *self._places()]
-        self._spawn("uplink", "-c", START, "gateway.uplink", *more)
+        self._processes.python("uplink", "-c", START, "gateway.uplink", *more)
 
     def _places(self) -> list[object]:
         return ["--state", self.folder / "state", "--run", self.folder / "run"]
 
-    def _spawn(self, name: str, *arguments: object) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, *map(str, arguments)], stdout=log, stderr=log
-            )
-
     def end(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
-        process = self._processes.pop(name)
-        os.kill(process.pid, number)
-        process.wait(PATIENCE_S)
+        self._processes.end(name, number)
 
     def close(self) -> None:
-        for name in ("uplink", "core", "seis", "rain", "relay"):
-            if name in self._processes:
-                self.end(name, signal.SIGKILL if name == "uplink" else signal.SIGTERM)
+        self._processes.close()
         self.hub.close()
         self._selector.close()
 

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from gateway.events import NS
 from gateway.uplink import outbox as module
 from gateway.uplink.messages import Kind
 from gateway.uplink.outbox import Message, Outbox, Position
+from tests.uplink.disk import Disk
 
 ROOM = 10_000
 
@@ -263,28 +263,24 @@ def test_a_disk_that_fails_stops_no_alert_and_the_core_keeps_what_is_not_stored(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_disk_that_is_full_is_said_and_heals(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
+    disk = Disk(tmp_path / "disk", "256k")
     try:
-        box = Outbox(disk / "outbox.sqlite", 1 << 24, 0)
-        with suppress(OSError), (disk / "somebody's log").open("wb", buffering=0) as log:
-            while log.write(b"x" * 1000):
-                pass
+        box = Outbox(disk.path / "outbox.sqlite", 1 << 24, 0)
+        disk.fill()
         for n in range(30):
             put(box, Kind.alert, f"a{n}", n * NS, size=1000)
             box.tick(n * NS)
         assert "full" in box.failure
         assert len(box.due(30 * NS, ROOM, ROOM)) == 30
-        (disk / "somebody's log").unlink()
+        disk.relieve()
         box.tick(40 * NS)
         assert box.failure == ""
         box._close()
-        again = Outbox(disk / "outbox.sqlite", 1 << 24, 0)
+        again = Outbox(disk.path / "outbox.sqlite", 1 << 24, 0)
         assert len(drain(again)) == 30
         again._close()
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        disk.close()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from gateway.uplink.mqtt import Down, Published, State, Up
 from gateway.uplink.service import now
 from tests.uplink.authority import Authority
 from tests.uplink.city import City, alert
-from tests.uplink.test_mqtt import Line
+from tests.uplink.line import Line
 
 DAY_NS = 86_400 * NS
 
@@ -48,19 +47,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def line() -> Iterator[Callable[..., Line]]:
-    lines: list[Line] = []
-
-    def make(config: MqttConfig, client_id: str = "cn-demo-001") -> Line:
-        lines.append(Line(config, client_id))
-        return lines[-1]
-
-    yield make
-    for made in lines:
-        made.close()
-
-
-@pytest.fixture
 def start() -> Iterator[Callable[..., Broker]]:
     brokers: list[Broker] = []
 
@@ -72,17 +58,6 @@ def start() -> Iterator[Callable[..., Broker]]:
     yield make
     for made in brokers:
         made.__exit__(None, None, None)
-
-
-def config(authority: Authority, url: str, name: str = "cn-demo-001") -> MqttConfig:
-    here = authority.folder
-    return MqttConfig(
-        urls=(url,),
-        keepalive_s=2,
-        ca_file=f"{here}/ca.pem",
-        certificate_file=f"{here}/{name}.pem",
-        key_file=f"{here}/{name}.key",
-    )
 
 
 def reason(it: Line) -> str:
@@ -162,7 +137,7 @@ def test_what_is_wrong_with_tls_is_said_with_what_to_do(
     broker = start(secure=authority.listener(server))
     if "urls" in change:
         change = {"urls": (broker.url.replace("mqtts", "mqtt"),), "protocol": "5"}
-    it = line(replace(config(authority, broker.url, client), **change))
+    it = line(replace(authority.config(broker.url, client), **change))
     assert re.search(said, reason(it)), reason(it)
     it.until(lambda: it.connection.state is State.waiting)
     wait_s = (it.connection.next_deadline(now()) - now()) / NS
@@ -175,7 +150,7 @@ def test_tls_where_there_is_none_is_said(
     authority: Authority, start: Callable[..., Broker], line: Callable[..., Line]
 ) -> None:
     broker = start()
-    it = line(config(authority, broker.url.replace("mqtt://127.0.0.1", "mqtts://localhost")))
+    it = line(authority.config(broker.url.replace("mqtt://127.0.0.1", "mqtts://localhost")))
     assert re.search("SSL|hung up|Connection reset|EOF", reason(it)), reason(it)
 
 
@@ -248,14 +223,9 @@ def test_a_new_certificate_is_used_without_a_restart_and_half_a_one_is_not(
     access = tmp_path / "access"
     access.write_text("pattern write eew/v1/demo/%u/+\npattern read eew/v1/demo/%u/hub/#\n")
     broker = start(secure=authority.listener(), settings=f"acl_file {access}")
-    for end in ("pem", "key"):
-        shutil.copy(authority.folder / f"cn-demo-001.{end}", tmp_path / f"station.{end}")
-    wanted = replace(
-        config(authority, broker.url),
-        certificate_file=f"{tmp_path}/station.pem",
-        key_file=f"{tmp_path}/station.key",
-    )
-    it = line(wanted)
+    mine = tmp_path / "station"
+    authority.give("cn-demo-001", mine)
+    it = line(authority.config(broker.url, mine))
     it.connection._will = None
     it.until(lambda: it.of(Up))
 
@@ -267,11 +237,10 @@ def test_a_new_certificate_is_used_without_a_restart_and_half_a_one_is_not(
         return isinstance(answer, Published) and not answer.refused
 
     assert (may_write("cn-demo-001"), may_write("cn-demo-002")) == (True, False)
-    shutil.copy(authority.folder / "renewed.pem", tmp_path / "new.pem")
-    (tmp_path / "new.pem").replace(tmp_path / "station.pem")
+    authority.give("renewed", mine, "pem")
     it.until(lambda: any("can't be used" in said for said in it.connection.troubles(0)))
     assert may_write("cn-demo-001"), "the old connection goes on"
-    shutil.copy(authority.folder / "renewed.key", tmp_path / "station.key")
+    authority.give("renewed", mine, "key")
     it.until_seen(Up, 2)
     assert [down.planned for down in it.of(Down) if isinstance(down, Down)] == [True]
     assert (may_write("cn-demo-001"), may_write("cn-demo-002")) == (False, True)
@@ -287,22 +256,15 @@ def test_a_renewal_loses_no_alert_and_is_no_outage(
 ) -> None:
     monkeypatch.setattr(mqtt, "FILES_NS", NS // 20)
     broker = start(secure=authority.listener())
-    for end in ("pem", "key"):
-        shutil.copy(authority.folder / f"ends-soon.{end}", tmp_path / f"station.{end}")
-    mine = replace(
-        config(authority, broker.url),
-        certificate_file=f"{tmp_path}/station.pem",
-        key_file=f"{tmp_path}/station.key",
-    )
-    city = make_city(broker.url, mqtt=mine)
-    other = replace(config(authority, broker.url), client_id="hub")
-    city.start_hub(config=other)
+    mine = tmp_path / "station"
+    authority.give("ends-soon", mine)
+    city = make_city(broker.url, mqtt=authority.config(broker.url, mine))
+    city.start_hub(config=replace(authority.config(broker.url), client_id="hub"))
     city.start_uplink()
     city.until(lambda: any(m.data.get("kind") == "certificate" for m in city.heard))
     told = next(m.data for m in city.heard if m.data.get("kind") == "certificate")
     assert "in 9 days" in told["detail"]
-    for end in ("pem", "key"):
-        shutil.copy(authority.folder / f"cn-demo-001.{end}", tmp_path / f"station.{end}")
+    authority.give("cn-demo-001", mine)
     for n in range(100):
         city.core.publish(alert(n))
         city.turn()
@@ -320,7 +282,7 @@ def test_a_clock_that_is_set_is_tried_at_once(
     authority: Authority, start: Callable[..., Broker], line: Callable[..., Line]
 ) -> None:
     broker = start(secure=authority.listener("begins"))
-    it = line(config(authority, broker.url))
+    it = line(authority.config(broker.url))
     it.until(lambda: it.of(Down) and it.connection.state is State.waiting)
     assert it.connection.next_deadline(now()) > now()
     it.connection.hurry(now())
@@ -343,7 +305,7 @@ def test_files_that_come_and_go_are_noticed(tmp_path: Path) -> None:
 def test_nothing_older_than_tls_1_2_is_spoken(
     authority: Authority, line: Callable[..., Line]
 ) -> None:
-    context = line(config(authority, "mqtts://localhost:1")).connection._tls()
+    context = line(authority.config("mqtts://localhost:1")).connection._tls()
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
