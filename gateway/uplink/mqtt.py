@@ -68,6 +68,8 @@ WINDOW = 100
 """Messages that may be on their way without the broker's acknowledgement."""
 READ_PACKETS = 500
 """Packets of one turn, so that whoever stores them can do so together."""
+NO_SUBSCRIBERS = 0x10
+"""Reason code of a PUBACK, MQTT 5 section 3.4.2.1."""
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _NOT_SUPPORTED = "Unsupported protocol version"
 _HUNG_UP = "the broker hung up"
@@ -97,10 +99,14 @@ class Down:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The broker has taken a message, or refused it for a reason."""
+    """The broker has taken a message, or refused it for a reason.
+
+    ``unheard``: taken for nobody, since nobody has subscribed (MQTT 5).
+    """
 
     mid: int
     refused: str = ""
+    unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -547,7 +553,8 @@ class Connection:
             reason: ReasonCode,
             _properties: Properties,
         ) -> None:
-            note(Published(mid, str(reason) if reason.is_failure else ""))
+            refused = str(reason) if reason.is_failure else ""
+            note(Published(mid, refused, reason.value == NO_SUBSCRIBERS))
 
         def on_subscribe(
             _client: paho.Client,

@@ -1,9 +1,9 @@
 """What waits for the hub, on disk, so that nothing that was decided is ever lost on the way.
 
 A message lives here until the hub has acknowledged it by id (alerts to health) or the broker has
-(telemetry, waveforms). It is sent from memory the moment it comes and stored right after, so that
-a slow disk delays no alert; the core is told that a record is stored only once it is. What has
-been acknowledged before its turn to be stored never touches the disk.
+taken it for somebody (telemetry, waveforms). It is sent from memory the moment it comes and stored
+right after, so that a slow disk delays no alert; the core is told that a record is stored only once
+it is. What has been acknowledged before its turn to be stored never touches the disk.
 
 One SQLite database in WAL mode with one writer, this process:
 
@@ -113,12 +113,15 @@ class _Lane:
     more: bool = True
     """Whether the disk may hold messages beyond the cursor."""
     delay_ns: int = RESEND_MIN_NS
+    held_until: int = 0
+    """Nobody listened: nothing is sent before. 0: somebody may."""
 
     def __post_init__(self) -> None:
         self.progress()
 
     def progress(self) -> None:
         self.delay_ns = RESEND_BULK_NS if self.kind.bulk else RESEND_MIN_NS
+        self.held_until = 0
 
     def back(self, sequence: int) -> None:
         """A message on disk is due again."""
@@ -219,8 +222,9 @@ class Outbox:
                 free = min(free, bulk_room - sum(m.kind.bulk for m in found))
             if free <= 0:
                 break
-            if lane.kind in held:
+            if lane.kind in held or t < lane.held_until:
                 continue
+            lane.held_until = 0
             self._time_out(lane, t)
             chosen = self._from_memory(lane, free)
             if lane.more and len(chosen) < free:
@@ -258,6 +262,15 @@ class Outbox:
                 self._commit_by(t + (NS if len(self._done) < FORGET_AT_ONCE else 0))
         return known
 
+    def unheard(self, message: Message, t: int) -> None:
+        """The broker took it for nobody: its class waits for someone to come, ever longer."""
+        lane = self._lanes[message.kind]
+        if lane.sent.pop(message.sequence, None) is not None:
+            self._unsend(lane, message.sequence, message.id)
+        if not lane.held_until:
+            lane.held_until = t + lane.delay_ns
+            lane.delay_ns = min(2 * lane.delay_ns, RESEND_MAX_NS)
+
     def send_again(self) -> None:
         """The connection was lost or the hub is back: what is not acknowledged is due again."""
         for lane in self._lanes.values():
@@ -273,6 +286,7 @@ class Outbox:
             for lane in self._lanes.values()
             if lane.sent
         ]
+        times += [lane.held_until for lane in self._lanes.values() if lane.held_until]
         if self._db is not None:
             times.append(self._housekeeping_at)
         if self._commit_at is not None:

@@ -93,6 +93,10 @@ class BulkWindow:
         else:
             self._size = min(BULK_WINDOW[1], self._size + 1 / self._size)
 
+    def unheard(self) -> None:
+        """Nobody listens: one is enough to see whether somebody has come."""
+        self._size = BULK_WINDOW[0]
+
     @property
     def size(self) -> int:
         return int(self._size)
@@ -415,9 +419,24 @@ class Uplink:
             self._tell(self._health.incident("uplink", "refused", t, detail), t)
             return
         if message.kind.bulk:
+            unheard = published.unheard and self._mqtt.acknowledgement == "hub"
+            self._stand(f"unheard_{message.kind.name}", self._silence(message, t, unheard), t)
+            if unheard:
+                self._bulk.unheard()
+                self.outbox.unheard(message, t)
+                return
             self._bulk.acknowledged(t - sent_t, t)
         if message.kind.bulk or self._mqtt.acknowledgement == "broker":
             self.outbox.acknowledged([message.id], t)
+
+    def _silence(self, message: Message, t: int, unheard: bool) -> str:
+        """What to say where nobody has listened for a while; nothing else."""
+        if not unheard or self.outbox.powered_s(t) - message.powered_s < UNACKNOWLEDGED_S:
+            return ""
+        return (
+            f"nobody has subscribed to {message.topic}: it is kept; start the hub, or where the "
+            'broker itself stores it, set acknowledgement = "broker"'
+        )
 
     def _received(self, received: Received, t: int) -> None:
         if received.topic == self._station.topic("hub/ack"):

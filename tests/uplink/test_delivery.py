@@ -10,6 +10,8 @@ import pytest
 
 from gateway.hub.broker import Broker
 from gateway.uplink.config import MqttConfig
+from gateway.uplink.messages import Kind
+from gateway.uplink.outbox import Message, Outbox
 from tests.uplink.city import City, alert, reading
 
 
@@ -56,19 +58,69 @@ def test_a_broker_killed_with_messages_it_acknowledged_costs_nothing(
     assert len(city.alerts_heard()) == 50
 
 
-def test_telemetry_goes_on_the_brokers_word(city: City) -> None:
-    city.start_uplink()
-    city.until(lambda: city.uplink is not None and city.uplink.outbox.position is None)
+def tell_readings(city: City) -> None:
+    """Five readings, gathered and put into the outbox."""
+    uplink = city.uplink
+    assert uplink is not None
     city.until(lambda: city.core.feed.wants_data)
     for n in range(5):
         city.core.data(reading(n))
-    city.until(lambda: city.uplink is not None and city.uplink._telemetry_at is not None)
-    city.until(lambda: city.uplink is not None and city.uplink._telemetry_at is None)
-    city.until(
-        lambda: (
-            city.uplink is not None and not any(kind.bulk for kind in city.uplink.outbox.waiting())
-        )
-    )
+    city.until(lambda: uplink._telemetry_at is not None)
+    city.until(lambda: uplink._telemetry_at is None)
+
+
+def telemetry_waiting(city: City) -> int:
+    assert city.uplink is not None
+    return city.uplink.outbox.waiting().get(Kind.telemetry, 0)
+
+
+def test_telemetry_goes_on_the_brokers_word(city: City) -> None:
+    """The broker keeps it for a hub that is away, as long as it keeps its session."""
+    hub = city.start_hub()
+    city.start_uplink()
+    city.until(lambda: hub.connected and city.heard)
+    city.stop_hub()
+    tell_readings(city)
+    city.until(lambda: telemetry_waiting(city) == 0)
+    city.start_hub()
+    city.until(lambda: any(m.kind == "telemetry" for m in city.heard))
+
+
+def test_telemetry_that_the_broker_takes_for_nobody_waits_for_a_hub(
+    city: City, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that was killed has lost the hub's session, and confirms what goes to nobody."""
+    unheard: list[Message] = []
+
+    def note(box: Outbox, message: Message, t: int) -> None:
+        unheard.append(message)
+        hold(box, message, t)
+
+    hold = Outbox.unheard
+    monkeypatch.setattr(Outbox, "unheard", note)
+    hub = city.start_hub()
+    city.start_uplink()
+    city.until(lambda: hub.connected and city.heard)
+    city.stop_hub()
+    broker.kill()
+    broker.start()
+    tell_readings(city)
+    city.until(lambda: unheard, "the broker says that nobody listens")
+    assert telemetry_waiting(city) == 1
+    city.start_hub()
+    city.until(lambda: any(m.kind == "telemetry" for m in city.heard))
+    city.until(lambda: telemetry_waiting(city) == 0)
+
+
+def test_where_the_brokers_word_is_enough_it_may_be_for_nobody(
+    broker: Broker, make_city: Callable[..., City]
+) -> None:
+    """Some brokers store what comes by rules of their own, without any subscription."""
+    mqtt = MqttConfig(urls=(broker.url,), keepalive_s=2, acknowledgement="broker")
+    city = make_city(broker.url, mqtt=mqtt)
+    city.start_uplink()
+    tell_readings(city)
+    city.until(lambda: city.waiting() == 0)
 
 
 def test_readings_of_a_moment_travel_together(city: City) -> None:

@@ -128,6 +128,25 @@ def test_pauses_between_repeats_grow_and_an_acknowledgement_shortens_them(
     assert ids(box.due(206 * NS, ROOM, ROOM)) == ["a"]
 
 
+def test_what_nobody_hears_is_tried_ever_less_often_until_somebody_does(
+    open_box: Callable[..., Outbox],
+) -> None:
+    box = open_box()
+    put(box, Kind.telemetry, "stored")
+    box.commit(0)
+    put(box, Kind.telemetry, "fresh")
+    tried = []
+    for t in range(0, 3000 * NS, NS):
+        for message in box.due(t, ROOM, 1):
+            tried.append(t // NS)
+            box.unheard(message, t)
+    assert tried == [0, 60, 180, 420, 900, 1500, 2100, 2700]
+    put(box, Kind.waveform, "w")
+    assert ids(box.due(3000 * NS, ROOM, ROOM)) == ["w"], "another topic may have its listener"
+    box.send_again()
+    assert sorted(ids(box.due(3000 * NS, ROOM, ROOM))) == ["fresh", "stored", "w"]
+
+
 def test_a_hub_that_acknowledges_nothing_is_not_flooded(open_box: Callable[..., Outbox]) -> None:
     box = open_box()
     for n in range(3 * module.WINDOW):
