@@ -11,7 +11,7 @@ from bench.report import Result, table
 from gateway.hub.broker import find_program
 
 NAMES = sorted(p.stem for p in Path(bench.__file__).parent.glob("[a-z]*.py") if p.stem != "report")
-NEEDS_BROKER = {"outbox", "uplink"}
+NEEDS_BROKER = {"fleet", "outbox", "uplink"}
 
 
 def test_the_benchmarks_are_found() -> None:

@@ -113,7 +113,7 @@ def watch(  # noqa: PLR0913  a command's options
 
 def _compare(neighbours: "Neighbours", message: "Message", hub: "Hub", *, as_json: bool) -> None:
     """Hold a station's rain against that of the others of its city."""
-    if message.kind != "telemetry" or hub.faults(message):
+    if message.kind != "telemetry" or not message.data.get("measured") or hub.faults(message):
         return
     for blocked in neighbours.take(message.city, message.station, message.data):
         _say_blocked(blocked, as_json=as_json)

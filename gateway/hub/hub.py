@@ -10,6 +10,10 @@ broker's access list guards, and the event's source must name the same station. 
 not match its schema is passed on, for a warning with a misspelt detail is still a warning;
 :meth:`Hub.faults` says what is wrong with it.
 
+Telemetry and waveforms come by a session of their own: a broker has one queue for a session, and
+an alert must not wait in it behind what a whole city makes up for after an outage. In each turn
+what is urgent comes first, and of the rest no more than takes a moment.
+
 When it comes back, it sends each station that it finds an empty acknowledgement, upon which the
 station sends at once whatever is not acknowledged.
 """
@@ -32,9 +36,13 @@ from gateway.events import NS
 from gateway.uplink import schemas
 from gateway.uplink.config import MqttConfig
 from gateway.uplink.messages import RETAINED, SEQUENCE_DIGITS, Kind
-from gateway.uplink.mqtt import Connection, Down, Received, Subscribed, Up
+from gateway.uplink.mqtt import Connection, Down, Received, State, Subscribed, Up
 
-TOPICS = "eew/v1/+/+/+"
+URGENT = (*(kind.name for kind in Kind if not kind.bulk), *sorted(RETAINED))
+BULK = tuple(kind.name for kind in Kind if kind.bulk)
+"""Last parts of the topics of the two sessions."""
+BULK_PACKETS = 50
+"""Of one turn; storing one takes a fraction of a millisecond."""
 MAX_FAULTS = 5
 MAX_TEXT = 256
 _SEQUENCE = re.compile(f"[0-9]{{{SEQUENCE_DIGITS}}}")
@@ -86,7 +94,9 @@ class Hub:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(_TABLES)
-        self._connection = Connection(config, config.client_id or "hub", None, selector)
+        name = config.client_id or "hub"
+        self._connection = Connection(config, name, None, selector)
+        self._bulk = Connection(config, f"{name}-bulk", None, selector, read_packets=BULK_PACKETS)
         self._validators = {
             name: Draft202012Validator(schema) for name, schema in schemas.schemas().items()
         }
@@ -94,7 +104,6 @@ class Hub:
         self._unacknowledged: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
         """Messages received, repeated, refused, and conflicting: repeated with other content."""
-        self.connected = False
         self.trouble = ""
         """Why the broker can't be reached or does not let us listen; empty if it does."""
 
@@ -104,32 +113,25 @@ class Hub:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def connected(self) -> bool:
+        """Whether both sessions are up."""
+        return self._connection.state is self._bulk.state is State.up
+
     def turn(self, t: int) -> None:
         """Do what there is to do at ``t``."""
-        self._connection.tick(t)
-        received: list[Received] = []
-        for happening in self._connection.happened(t):
-            match happening:
-                case Up():
-                    self.connected, self.trouble = True, ""
-                    self._connection.subscribe(TOPICS)
-                case Down():
-                    self.connected, self.trouble = False, f"{happening.url}: {happening.reason}"
-                    self._unacknowledged.clear()
-                case Subscribed():
-                    self.trouble = happening.refused
-                case Received():
-                    received.append(happening)
-                    if happening.retained and happening.topic.endswith("/status"):
-                        self._greet(happening.topic, t)
-        told = self._store(received) if received else []
-        self._acknowledge_all(t)
-        for message in told:
-            self._tell(message)
+        received = self._take(self._connection, URGENT, t)
+        if not self.connected:
+            self._unacknowledged.clear()
+        self._pass_on(received, t)
+        for item in received:
+            if item.retained and item.topic.endswith("/status"):
+                self._greet(item.topic, t)
+        self._pass_on(self._take(self._bulk, BULK, t), t)
 
     def next_deadline(self, t: int) -> int:
         """When :meth:`turn` is next wanted, sockets apart."""
-        return self._connection.next_deadline(t)
+        return min(self._connection.next_deadline(t), self._bulk.next_deadline(t))
 
     def run(self, until: Callable[[], bool]) -> None:
         """Listen until ``until`` says to stop, which is asked at least once a second."""
@@ -183,9 +185,35 @@ class Hub:
     def close(self) -> None:
         """Leave the broker."""
         self._connection.close()
+        self._bulk.close()
         self._db.close()
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _take(self, connection: Connection, kinds: tuple[str, ...], t: int) -> list[Received]:
+        """What has come by a session, which is kept up and subscribed."""
+        connection.tick(t)
+        received: list[Received] = []
+        for happening in connection.happened(t):
+            match happening:
+                case Up():
+                    self.trouble = ""
+                    for kind in kinds:
+                        connection.subscribe(f"eew/v1/+/+/{kind}")
+                case Down():
+                    self.trouble = f"{happening.url}: {happening.reason}"
+                case Subscribed() if happening.refused:
+                    self.trouble = happening.refused
+                case Received():
+                    received.append(happening)
+        return received
+
+    def _pass_on(self, received: list[Received], t: int) -> None:
+        """Store, acknowledge and tell."""
+        told = self._store(received) if received else []
+        self._acknowledge_all(t)
+        for message in told:
+            self._tell(message)
 
     def _store(self, received: list[Received]) -> list[Message]:
         """Keep what was received; gives what is new."""

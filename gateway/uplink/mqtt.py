@@ -223,8 +223,9 @@ class Will:
 class Connection:
     """A connection that keeps itself up. ``t`` is monotonic time in ns and never falls.
 
-    ``will``, where there is one, is asked for anew at each attempt. The sockets are registered
-    with ``selector``, their ``data`` being what the loop calls with the event mask and ``t``.
+    ``will``, where there is one, is asked for anew at each attempt; no more than ``read_packets``
+    are read in one turn. The sockets are registered with ``selector``, their ``data`` being what
+    the loop calls with the event mask and ``t``.
 
     Raises:
         ValueError: a URL is none of a broker.
@@ -237,6 +238,7 @@ class Connection:
         will: Callable[[], Will] | None,
         selector: selectors.BaseSelector,
         chance: random.Random | None = None,
+        read_packets: int = READ_PACKETS,
     ) -> None:
         if not config.urls:
             raise ValueError("uplink.mqtt: no broker is named")
@@ -245,6 +247,7 @@ class Connection:
         self._client_id = client_id
         self._will = will
         self._selector = selector
+        self._read_packets = read_packets
         self._chance = chance or random.Random()  # noqa: S311  spreads retries, keeps no secret
         self.state = State.waiting
         self._retry_at = 0
@@ -599,7 +602,7 @@ class Connection:
 
     def _read(self, client: paho.Client) -> None:
         """Read packets until none is left, or enough for one turn; paho takes one at a time."""
-        for _ in range(READ_PACKETS):
+        for _ in range(self._read_packets):
             noted = self._notes.qsize()
             client.loop_read()
             if (sock := client.socket()) is None:

@@ -235,7 +235,8 @@ class Campaign:
         hub = self._city.hub
         assert hub is not None
         hub.turn(now())
-        hub._connection.hurry(now())
+        for session in (hub._connection, hub._bulk):
+            session.hurry(now())
 
     def _start_hub(self) -> None:
         there = MqttConfig((self._broker.url,), client_id="hub", keepalive_s=2)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.events import iso
 from gateway.hub.broker import Broker
 from gateway.uplink.config import MqttConfig
 from gateway.uplink.messages import Kind
 from gateway.uplink.outbox import Message, Outbox
+from gateway.uplink.service import now
 from tests.uplink.city import City, alert, reading
 
 
@@ -84,6 +86,22 @@ def test_telemetry_goes_on_the_brokers_word(city: City) -> None:
     city.until(lambda: telemetry_waiting(city) == 0)
     city.start_hub()
     city.until(lambda: any(m.kind == "telemetry" for m in city.heard))
+
+
+def test_an_alert_does_not_wait_at_the_broker_behind_a_backlog_of_telemetry(city: City) -> None:
+    hub, uplink = city.start_hub(), city.start_uplink()
+    city.until(lambda: hub.connected and city.heard)
+    city.stop_hub()
+    record = {"type": "telemetry", "time": iso(0), "readings": [], "measured": []}
+    for n in range(900):
+        uplink._put(f"t-{n}", record, now())
+    city.until(lambda: telemetry_waiting(city) == 0, "the broker has it")
+    city.core.publish(alert(1))
+    city.until(lambda: city.core.stored == 1 and uplink.quiet)
+    city.start_hub()
+    city.until(city.alerts_heard)
+    assert sum(m.kind == "telemetry" for m in city.heard) < 900
+    city.until(lambda: sum(m.kind == "telemetry" for m in city.heard) >= 900)
 
 
 def test_telemetry_that_the_broker_takes_for_nobody_waits_for_a_hub(
