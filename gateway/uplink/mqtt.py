@@ -295,6 +295,8 @@ class Connection:
             if self._files.changed():
                 self._renew(t)
             self._meter()
+        if self.state is State.up and _pending(self._socket):
+            self._ready(selectors.EVENT_READ, t)
         if self.state is State.waiting and t >= self._retry_at:
             self._attempt(t)
         elif self.state is State.connecting:
@@ -314,6 +316,8 @@ class Connection:
         """When :meth:`tick` is next wanted."""
         if self.state is State.waiting:
             return self._retry_at
+        if self.state is State.up and _pending(self._socket):
+            return t
         return t + (NS if self.state is State.up else _KNOCK_NS)
 
     def happened(self, t: int) -> list[Happening]:

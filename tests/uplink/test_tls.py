@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import re
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,10 +22,10 @@ from gateway.hub.broker import Broker, find_program
 from gateway.uplink import mqtt
 from gateway.uplink.certificates import Files, certificates, trouble, validity
 from gateway.uplink.config import MqttConfig
-from gateway.uplink.mqtt import Down, Published, State, Up
+from gateway.uplink.mqtt import Down, Published, Received, State, Up
 from gateway.uplink.service import now
 from tests.uplink.authority import Authority
-from tests.uplink.city import City, alert
+from tests.uplink.city import PATIENCE_S, City, alert
 from tests.uplink.line import Line
 
 DAY_NS = 86_400 * NS
@@ -300,6 +302,33 @@ def test_files_that_come_and_go_are_noticed(tmp_path: Path) -> None:
     assert files.changed()
     path.unlink()
     assert files.changed()
+
+
+def test_what_tls_holds_already_is_read_in_turns_to_its_end(
+    authority: Authority, line: Callable[..., Line]
+) -> None:
+    """A broker may put many packets into one record, of which no selector sees the rest."""
+    connack = bytes.fromhex("2003000000")
+    packet = b"\x30\x06\x00\x01t\x00ab"  # QoS 0, topic "t", no properties, "ab"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.folder / "broker.pem", authority.folder / "broker.key")
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) as sock:
+            sock.recv(4096)
+            sock.sendall(connack + 100 * packet)
+            seen.wait(PATIENCE_S)
+
+    seen = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        it = line(authority.config(f"mqtts://localhost:{listener.getsockname()[1]}"))
+        it.connection._read_packets = 1
+        it.until_seen(Received, 100)
+        seen.set()
+        thread.join()
 
 
 def test_nothing_older_than_tls_1_2_is_spoken(
