@@ -291,16 +291,15 @@ class Lifecycle:
             alerts.append(self._end(current, t, Phase.cancel, why, Ending.real))
             current = None
         phase = Phase.alert if current is None else Phase.update
-        moment = iso(t + self._utc_offset_ns)
         if current is None:
-            current = self._begin(plan, level, status, t, moment)
+            current = self._begin(plan, level, status, t)
         if level > current.acknowledged:
             current.acknowledged = Level.none
         current.fallen = {x: at for x, at in current.fallen.items() if x <= level}
         current.level, current.since_ns, current.held_ns = level, t, t
         current.reason, current.inputs = reason, inputs
         current.reminded, current.interrupted = 0, False
-        alerts.append(self._alert(current, phase, t, moment=moment))
+        alerts.append(self._alert(current, phase, t))
         return alerts
 
     def _lower(self, current: Active, t: int) -> list[Alert]:
@@ -529,8 +528,8 @@ class Lifecycle:
     def _may_begin(self, plan: Plan, t: int) -> bool:
         return plan.hazard not in self._ended or t >= self._rearmed_ns(plan)
 
-    def _begin(self, plan: Plan, level: Level, status: Status, t: int, moment: str) -> Active:
-        stamp = moment.replace("-", "").replace(":", "")
+    def _begin(self, plan: Plan, level: Level, status: Status, t: int) -> Active:
+        stamp = iso(t + self._utc_offset_ns).replace("-", "").replace(":", "")
         current = Active(
             id=f"{self._station}-{plan.hazard}-{stamp}",
             hazard=plan.hazard,
@@ -551,7 +550,6 @@ class Lifecycle:
         *,
         reason: str = "",
         inputs: Inputs | None = None,
-        moment: str = "",
         sounds: bool = True,
     ) -> Alert:
         """The next step of an alert that goes on."""
@@ -566,7 +564,6 @@ class Lifecycle:
             inputs=current.inputs if inputs is None else inputs,
             audiences=_audiences(plan, current),
             expires_ns=t + round(plan.valid_s * NS),
-            moment=moment,
             sounds=sounds,
         )
 
@@ -588,11 +585,9 @@ class Lifecycle:
             sounds=False,
         )
 
-    def _say(
-        self, current: Active, phase: Phase, t: int, *, moment: str = "", **rest: Any
-    ) -> Alert:
+    def _say(self, current: Active, phase: Phase, t: int, **rest: Any) -> Alert:
         plan = self._plans[current.hazard]
-        moment = moment or iso(t + self._utc_offset_ns)
+        moment = iso(t + self._utc_offset_ns)
         earlier, current.said = current.said, (*current.said, moment)[-SAID:]
         return Alert(
             id=current.id,
