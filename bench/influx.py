@@ -3,7 +3,7 @@
 Both send the same lines in batches of 100 to the same VictoriaMetrics, by turns. Ours takes them
 from a spool on disk that filled up ten lines a second, as in an outage, sends them through
 influxdb-client, waits for each answer, and deletes what was stored; the other holds one connection
-open and posts.
+open and posts. The quickest of each are compared, since whatever else the machine does adds time.
 """
 
 import http.client
@@ -74,8 +74,8 @@ def run(quick: bool) -> list[Result]:
     program = find_program("victoria-metrics")
     if program is None:
         raise FileNotFoundError("victoria-metrics: run tools/debian .venv/debian")
-    rounds, count = (3, 2_000) if quick else (9, 50_000)
-    ratios, ours, bares = [], [], []
+    rounds, count = (3, 2_000) if quick else (20, 20_000)
+    ours, bares = [], []
     with tempfile.TemporaryDirectory() as name:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -95,13 +95,13 @@ def run(quick: bool) -> list[Result]:
                 lines = _lines(number * count, count)
                 bares.append(_bare(url, lines))
                 ours.append(_ours(url, lines, Path(name)))
-                ratios.append(ours[-1] / bares[-1])
         finally:
             server.kill()
             server.wait()
-    note = f"{statistics.median(ours):.0f}/s against {statistics.median(bares):.0f}/s"
+    note = f"{max(ours):.0f}/s against {max(bares):.0f}/s; medians {statistics.median(ours):.0f}/s "
+    note += f"and {statistics.median(bares):.0f}/s"
     what = f"spool → database, batches of {BATCH_LINES} lines, against http.client"
-    return [Result(what, statistics.median(ratios), "×", GOAL, at_least=True, note=note)]
+    return [Result(what, max(ours) / max(bares), "×", GOAL, at_least=True, note=note)]
 
 
 def _wait_for(port: int) -> None:
