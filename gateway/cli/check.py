@@ -10,11 +10,12 @@ from gateway.cli import output
 from gateway.cli.options import CONFIG, RUN, AsJson, ConfigFile, RunDir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from gateway.config import Checked, Fault
     from gateway.core.compiled import Compiled
+    from gateway.events import Hazard
     from gateway.plan.rules import Plan
 
 
@@ -32,7 +33,7 @@ def check(config: ConfigFile = CONFIG, run: RunDir = RUN, as_json: AsJson = Fals
     else:
         print_faults(checked.faults)
         if checked.compiled is not None:
-            _print_meaning(checked.compiled)
+            _print_meaning(checked.compiled, checked.disabled)
         output.say(_verdict(checked))
     if checked.errors:
         raise typer.Exit(output.FAULT)
@@ -61,14 +62,14 @@ def _verdict(checked: "Checked") -> str:
     return f"{checked.path}: {'can be applied' if not errors else 'can not be applied'}; {found}"
 
 
-def _print_meaning(compiled: "Compiled") -> None:
+def _print_meaning(compiled: "Compiled", disabled: "Mapping[Hazard, str]") -> None:
     station = compiled.station
     output.say(f"station {station.id} {station.name} ({station.network}.{station.code})")
     for title, rows in _meaning(compiled).items():
         if rows:
             output.table(rows, list(rows[0]), title)
-    if not any(c.sensitivity for s in compiled.sensors for c in s.channels):
-        output.say("no sensitivity: onsets are reported, earthquake alerts are disabled")
+    for hazard, why in disabled.items():
+        output.say(f"{hazard} alerts are disabled: {why}")
     if sum(sensor.kind == "seismic" for sensor in compiled.sensors) == 1:
         output.say("one seismometer: single-sensor mode, an alert needs shaking on two components")
     if not compiled.sirens:
@@ -137,5 +138,6 @@ def _report(checked: "Checked") -> dict[str, Any]:
         "file": str(checked.path),
         "errors": [asdict(fault) for fault in checked.errors],
         "warnings": [asdict(fault) for fault in checked.warnings],
+        "disabled": {hazard.value: why for hazard, why in checked.disabled.items()},
         **({} if checked.compiled is None else _meaning(checked.compiled)),
     }

@@ -1,9 +1,9 @@
 """From gateway.toml, profiles, plans and scales to what the core loads, or to every fault."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +18,14 @@ from gateway.config.environment import overrides
 from gateway.config.faults import ConfigError, Fault, parse_key
 from gateway.config.findings import Findings
 from gateway.config.models import Configuration
-from gateway.config.plans import check_plans, check_reach, read_plans, read_scales
+from gateway.config.plans import Found, check_plans, check_reach, read_plans, read_scales
+from gateway.config.sensing import Sensing, check_measured
 from gateway.config.source import read
 from gateway.config.validate import elements, sound, validate
 from gateway.core.compiled import Compiled, Sensor, Site, Station
 from gateway.detect.scale import Scale
 from gateway.detect.settings import SeismicSettings
+from gateway.events import Hazard
 from gateway.plan.files import Limits
 
 RUN = Path("/run/gateway")
@@ -33,12 +35,16 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A configuration that was looked at. ``compiled`` is None where there are errors."""
+    """A configuration that was looked at. ``compiled`` is None where there are errors.
+
+    ``disabled`` says of plans that can never alert with these sensors why.
+    """
 
     path: Path
     configuration: Configuration | None
     compiled: Compiled | None
     faults: tuple[Fault, ...]
+    disabled: Mapping[Hazard, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Fault]:
@@ -102,6 +108,7 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
         findings.add(check_plans(found, sounding, today or datetime.now(UTC).date()))
     scales = _scales(findings, table(models.Scales, "scales"))
     findings.add(check_reach(found, scales))
+    disabled = _check_sensing(findings, found, Sensing(sensors, devices.gauged, scales), sensors)
 
     faults = sorted(findings.faults, key=lambda f: (f.file != str(path), f.file, f.line or 0))
     if whole is None or any(fault.severity == "error" for fault in faults):
@@ -121,7 +128,7 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
         groups=tuple(whole.commands.groups),
         source=str(path.absolute()),
     )
-    return Checked(path, whole, compiled, tuple(faults))
+    return Checked(path, whole, compiled, tuple(faults), disabled)
 
 
 def compile_config(path: Path, *, run: Path = RUN) -> Compiled:
@@ -134,6 +141,16 @@ def compile_config(path: Path, *, run: Path = RUN) -> Compiled:
     if checked.compiled is None:
         raise ConfigError(checked.errors)
     return checked.compiled
+
+
+def _check_sensing(
+    findings: Findings, found: Found, sensing: Sensing, sensors: Sequence[Sensor]
+) -> dict[Hazard, str]:
+    """Plans that can never alert, and why; nothing is said while sensors are wrong themselves."""
+    if len(sensors) == len(findings.source.data.get("sensor", [])):
+        findings.add(check_measured(found, sensing))
+    disabled = {hazard: sensing.disabled(plan) for hazard, plan in found.plans.items()}
+    return {hazard: why for hazard, why in disabled.items() if why}
 
 
 def _check_site(findings: Findings, given: models.Site, sensors: Sequence[Sensor]) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from gateway import drivers, siren
 from gateway.config import core_imports, models, profiles
-from gateway.config.faults import ConfigError, Key, key_text, nearest
+from gateway.config.faults import ConfigError, Fault, Key, key_text, nearest
 from gateway.config.findings import Findings
 from gateway.config.profiles import Profile
+from gateway.config.sensing import MEASURES, misnamed
 from gateway.config.source import Source
 from gateway.core.compiled import Channel, Port, Sensor, Siren
 from gateway.detect.settings import Sensitivity
@@ -18,8 +19,6 @@ from gateway.events import MICRO
 
 MISSED = 2.5
 """So many times a gauge's own spacing it may say nothing before it is lost."""
-
-_MEASURES = {"m/s": "velocity", "m/s**2": "acceleration"}
 
 
 class Devices:
@@ -44,6 +43,8 @@ class Devices:
         """By device: the first sensor on it, its port and its driver."""
         self._asked: dict[tuple[str, Any], Key] = {}
         self._channels: dict[str, Key] = {}
+        self.gauged: set[str] = set()
+        """Quantities that sensors other than seismometers give."""
         self._modules: dict[str, Key] = {}
 
     def sensors(
@@ -158,7 +159,7 @@ class Devices:
             return None
         profile, source = found
         port = self._port(key, sensor.port, profile)
-        channels = self._sensor_channels(key, sensor, profile, station)
+        channels = self._sensor_channels(key, sensor, found, station)
         found_driver = self._driver(key, profile, source)
         if found_driver is None:
             return None
@@ -222,13 +223,19 @@ class Devices:
             self._findings.error((*key, "port"), f"{text}; this has {_line_of(port)}")
 
     def _sensor_channels(
-        self, key: Key, sensor: models.Sensor, profile: Profile, station: models.Station | None
+        self,
+        key: Key,
+        sensor: models.Sensor,
+        found: tuple[Profile, Source],
+        station: models.Station | None,
     ) -> tuple[Channel, ...]:
+        profile, source = found
         if profile.profile.kind != "seismic":
             for name in ("location", "sensitivity"):
                 if name in sensor.model_fields_set:
                     text = f"{sensor.profile!r} is no seismometer; expected no such key"
                     self._findings.error((*key, name), text)
+            self.gauged |= {c.quantity for c in profile.channel if c.quantity is not None}
             return ()
         codes = [channel.code or "" for channel in profile.channel]
         for code in sensor.sensitivity:
@@ -237,10 +244,15 @@ class Devices:
                 self._findings.error((*key, "sensitivity", code), text)
         network, site = (station.network, station.code) if station else ("XX", "STA")
         channels = []
-        for channel in profile.channel:
+        for index, channel in enumerate(profile.channel):
             code = channel.code or ""
             own = sensor.sensitivity.get(code, sensor.sensitivity.get(""))
-            self._same_unit((*key, "sensitivity"), code, own, channel.sensitivity)
+            if own is not None:
+                at = (*key, "sensitivity", *([code] if code in sensor.sensitivity else []))
+                self._findings.add(_unit_faults(self._findings, at, code, own, channel.sensitivity))
+            elif channel.sensitivity is not None:
+                at = ("channel", index, "sensitivity")
+                self._findings.add(_unit_faults(Findings(source), at, code, channel.sensitivity))
             location = channel.location if sensor.location is None else sensor.location
             name = f"{network}.{site}.{location}.{code}"
             channels.append(Channel(name, own or channel.sensitivity))
@@ -253,18 +265,6 @@ class Devices:
             other = key_text(self._channels[taken[0]])
             text = f"{taken[0]} is also a channel of {other}; expected a location of its own"
             self._findings.error((*key, "location"), text)
-
-    def _same_unit(
-        self, key: Key, code: str, own: Sensitivity | None, device: Sensitivity | None
-    ) -> None:
-        if own is None or device is None or own.unit == device.unit:
-            return
-        text = (
-            f"counts per {own.unit}; expected counts per {device.unit}, "
-            f"for the device measures {_MEASURES[device.unit]}"
-        )
-        by_code = (*key, code)
-        self._findings.error(by_code if by_code in self._findings.source.lines else key, text)
 
     # -- sirens ----------------------------------------------------------------------------------
 
@@ -324,6 +324,24 @@ class Devices:
                 what = ", ".join(f"{name} {value}" for name, value in one.unit.items()) or "port"
                 text = f"{what} is also that of {key_text(twin)}; expected another"
                 self._findings.error(key, text)
+
+
+def _unit_faults(
+    findings: Findings,
+    key: Key,
+    code: str,
+    given: Sensitivity,
+    device: Sensitivity | None = None,
+) -> list[Fault]:
+    """A sensitivity in another unit than the device's own, or than its channel's code names."""
+    if device is not None and device.unit != given.unit:
+        text = (
+            f"counts per {given.unit}; expected counts per {device.unit}, "
+            f"for the device measures {MEASURES[device.unit]}"
+        )
+        return [findings.at(key, text)]
+    text = misnamed(code, given.unit)
+    return [findings.at(key, text, warning=True)] if text else []
 
 
 def _line_of(port: Port) -> str:

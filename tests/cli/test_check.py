@@ -55,6 +55,7 @@ def test_programs_get_one_json_object(config: Path) -> None:
     result = CliRunner().invoke(cli.app, ["check", "--json", "--config", str(config)])
     report = json.loads(result.stdout)
     assert report["errors"] == report["warnings"] == []
+    assert set(report["disabled"]) == {"air_pollution", "fire", "flood", "typhoon"}
     assert [sensor["name"] for sensor in report["sensors"]] == ["seis1", "rain1"]
     assert [siren["name"] for siren in report["sirens"]] == ["main"]
 

@@ -13,6 +13,7 @@ from gateway.events import Hazard
 from tests.config.conftest import GOOD
 
 EARTHQUAKE = (SHIPPED / "plans" / "earthquake.toml").read_text()
+SENSING = GOOD.replace('"/dev/seis1"', '"/dev/seis1"\nsensitivity = "8.1e7:m/s"')
 RAINSTORM = (scale_files.SHIPPED / "rainstorm-national.toml").read_text()
 
 
@@ -61,7 +62,7 @@ def test_two_plans_for_one_hazard_are_refused(
 ) -> None:
     for name in ("a", "b"):
         (plans / f"{name}.toml").write_text(EARTHQUAKE)
-    (fault,) = faults(GOOD)
+    (fault,) = faults(SENSING)
     assert "plans/b.toml:" in fault
     assert "expected one plan a hazard" in fault
 
@@ -86,7 +87,7 @@ def test_a_plan_may_only_name_sirens_that_there_are(
 ) -> None:
     text = EARTHQUAKE.replace('siren = "disaster"', 'siren = "disaster"\nsirens = ["roof"]', 1)
     (plans / "earthquake.toml").write_text(text)
-    (fault,) = faults(GOOD)
+    (fault,) = faults(SENSING)
     assert "no siren 'roof'; there are main" in fault
 
 
