@@ -33,12 +33,29 @@ LAST_LOOK_S = 0.5
 
 _TINY = float(np.finfo(float).tiny)
 _BEFORE_S = 0.1
+_ABRUPT_SIGMA = 4.0
+"""A change beyond this, in units of the noise's own, is abrupt; one of 16,000 Gaussian ones is."""
 _OUTLIER_SIGMA = 10.0
-_QUIET_SIGMA = 5.0
+"""The greatest must be beyond this: weak P waves have no such change."""
+_USUAL, _USUAL_SIGMA = 0.9, 0.789
+"""The least nine tenths of Gaussian changes have this standard deviation; earlier trouble is in the
+rest."""
+_WRONG_S = 0.1
+"""Abrupt changes within this time are one group: samples that are wrong for as long as missing ones
+would be bridged. A P wave, which is abrupt everywhere, makes a group of its whole length."""
+_MOST_GROUPS = 2
+"""A level is left and come back to."""
+_STRAIGHT = 1e-6
+_EXPLAINED = 4.0
+"""Energy of what a few wrong samples leave unexplained, over that of half a second of noise, which
+exceeds it once in 25,000; that of a P wave that triggers is eightfold."""
+_LEVEL_S = 0.25
+"""Noise that is seen before the first wrong sample."""
 _ALONE = 10.0
 _CLUSTER_S = 0.015
+"""Half-width of a spike that has passed an anti-alias filter."""
 _AFTER = 2
-"""Samples that must have come after a change for it to be called alone."""
+"""Samples that must have come after a change for it to be called over."""
 _RINGING_HZ = 40.0
 """An anti-alias filter that a spike has struck rings above this; the ground of a P wave hardly."""
 _CALM_SIGMA = 2.0
@@ -88,59 +105,103 @@ class Evidence:
     onset: int
     trigger: int
     rate_hz: float
+    step_response: Float
+    """Of the detection band, at least n long: what it makes of a unit step."""
     in_coda: bool = False
 
 
 def artefact(e: Evidence) -> str | None:
     """``spike`` or ``step`` if a few raw samples carry the whole disturbance, ``flat`` if all do.
 
-    Judged on the changes from sample to sample. One stands ten times above all others, which
-    nothing does that has passed an anti-alias filter; or a few stand alone, each of a sample or a
-    step, in an otherwise quiet trace; or they are an anti-alias filter's ringing, and then quiet.
+    Judged on the changes from sample to sample: either wrong samples and displaced levels explain
+    all that the band-pass shows, or it is an anti-alias filter's ringing, and then quiet.
     """
     start = max(1, e.onset - max(2, round(_BEFORE_S * e.rate_hz)))
-    signed = np.diff(e.raw)
-    sigma = float(np.sqrt(np.mean(signed[:start] ** 2)))
-    if not sigma:
+    change = np.diff(e.raw)
+    if not change[:start].any():
         return "flat"
-    signed = signed[start:]
-    change = np.abs(signed)
-    outlier = change > _OUTLIER_SIGMA * sigma
-    if not outlier.any():
-        return None
-    near = np.convolve(outlier, np.ones(2 * _half(e.rate_hz) + 1), mode="same") > 0
+    recent = change[start:]
+    half = 1 + int(_CLUSTER_S * e.rate_hz)
     if not (
-        _alone(change, _half(e.rate_hz))
-        or (_widest(outlier) <= 2 and change[~outlier].max(initial=0.0) < _QUIET_SIGMA * sigma)
-        or (
-            _frequency_hz(signed, e.rate_hz) > _RINGING_HZ
-            and not near[-_AFTER:].any()
-            and np.sqrt(np.mean(change[~near] ** 2)) < _CALM_SIGMA * sigma
-        )
+        _alone(np.abs(recent), half)
+        or _explained(e, change, start)
+        or _rings(e, change, start, half)
     ):
         return None
-    raw, peak = e.raw[start:], int(np.argmax(change))
+    raw, peak = e.raw[start:], int(np.argmax(np.abs(recent)))
     before, after = raw[: max(1, peak - 1)], raw[min(peak + 2, len(raw) - 1) :]
     moved = abs(float(np.median(after) - np.median(before)))
-    return "step" if moved > change[peak] / 2 else "spike"
+    return "step" if moved > abs(recent[peak]) / 2 else "spike"
 
 
-def _half(rate_hz: float) -> int:
-    """Half-width in samples of a spike that has passed an anti-alias filter."""
-    return 1 + int(_CLUSTER_S * rate_hz)
-
-
-def _alone(change: Float, half: int) -> bool:
-    peak = int(np.argmax(change))
-    before, after = change[: max(0, peak - half)], change[peak + half + 1 :]
+def _alone(size: Float, half: int) -> bool:
+    """Whether one change is ten times any other."""
+    peak = int(np.argmax(size))
+    before, after = size[: max(0, peak - half)], size[peak + half + 1 :]
     others = max(before.max(initial=0.0), after.max(initial=0.0))
-    return len(after) >= _AFTER and bool(_ALONE * others < change[peak])
+    return len(after) >= _AFTER and bool(_ALONE * others < size[peak])
 
 
-def _widest(mask: NDArray[np.bool_]) -> int:
-    """Length of the longest run of True."""
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-    return int(np.max(edges[1::2] - edges[::2]))
+def _explained(e: Evidence, change: Float, start: int) -> bool:
+    """Whether nothing is left of the disturbance once abrupt changes are taken out.
+
+    A band-pass answers a change that lasts with its step response. So the changes of a group of
+    wrong samples are taken out of the filtered trace, and the level after them, which they no
+    longer tell, is chosen so that the least is left.
+    """
+    quiet = np.sort(np.abs(change[:start]))
+    usual = quiet[: math.ceil(_USUAL * start)]
+    sigma = float(np.sqrt(np.mean(usual**2))) / _USUAL_SIGMA or float(np.sqrt(np.mean(quiet**2)))
+    abrupt = np.abs(change) > _ABRUPT_SIGMA * sigma
+    abrupt[: round(_LEVEL_S * e.rate_hz)] = False
+    if not (np.abs(change[abrupt]) > _OUTLIER_SIGMA * sigma).any():
+        return False
+    groups = _groups(change, abrupt, _WRONG_S * e.rate_hz)
+    if not 0 < len(groups) <= _MOST_GROUPS or groups[0][1] + _AFTER >= len(change):
+        return False
+    first, n = groups[0][0], len(change)
+    wrong = np.zeros(n)
+    for at, end in groups:
+        wrong[at : end + 1] = change[at : end + 1]
+    seen, answer = e.filtered[first + 1 :], e.step_response[: n - first]
+    left = seen - np.convolve(wrong[first:], answer)[: n - first]
+    edges = sorted({at for group in groups for at in group})
+    levels = np.zeros((n - first, len(edges)))
+    for level, edge in zip(levels.T, edges, strict=True):
+        level[edge - first :] = answer[: n - edge]
+    left -= levels @ np.linalg.lstsq(levels, left, rcond=None)[0]
+    left = left[max(0, start - first) :]
+    noise = float(np.mean(e.filtered[: first + 1] ** 2))
+    return float(np.sum(left**2)) < _EXPLAINED * noise * max(len(left), LAST_LOOK_S * e.rate_hz)
+
+
+def _groups(change: Float, abrupt: NDArray[np.bool_], width: float) -> list[tuple[int, int]]:
+    """First and last of each group of abrupt changes; none if one is wider than ``width``.
+
+    Changes no further apart than ``width`` belong together. A straight line counts as one change:
+    so a hole has been bridged that ended at a wrong sample.
+    """
+    straight = np.abs(np.diff(change, prepend=0.0)) < _STRAIGHT * np.abs(change)
+    indices, clock = np.flatnonzero(abrupt), np.cumsum(~(straight & abrupt))
+    apart = np.flatnonzero(np.diff(clock[indices]) > width)
+    groups = [(int(g[0]), int(g[-1])) for g in np.split(indices, apart + 1) if len(g)]
+    return [] if any(clock[end] - clock[at] > width for at, end in groups) else groups
+
+
+def _rings(e: Evidence, change: Float, start: int, half: int) -> bool:
+    """Whether a spike has struck an anti-alias filter, and all is quiet since."""
+    sigma = float(np.sqrt(np.mean(change[:start] ** 2)))
+    recent = change[start:]
+    size = np.abs(recent)
+    outlier = size > _OUTLIER_SIGMA * sigma
+    if not outlier.any():
+        return False
+    near = np.convolve(outlier, np.ones(2 * half + 1), mode="same") > 0
+    return bool(
+        _frequency_hz(recent, e.rate_hz) > _RINGING_HZ
+        and not near[-_AFTER:].any()
+        and np.sqrt(np.mean(size[~near] ** 2)) < _CALM_SIGMA * sigma
+    )
 
 
 def _frequency_hz(trace: Float, rate_hz: float) -> float:

@@ -220,6 +220,9 @@ class SeismicDetector:
             raise ValueError(f"{len(sensitivities)} sensitivities for {rows} channels")
         self._intake = Intake(self._channels, rate)
         self._filter = BlockFilter(StateSpace.of(*_bands(self._settings, rate)), rows)
+        self._step_response = _step_response(
+            _bands(self._settings, rate)[_DETECTION], math.ceil((_BUFFER_S + 1) * rate)
+        )
         windows = Windows(self._settings.sta_s, self._settings.lta_s)
         self._averages = StaLta(
             (windows, _CANDIDATE_WINDOWS),
@@ -572,6 +575,7 @@ class SeismicDetector:
             pick.index,
             watch.trigger - first,
             rate,
+            self._step_response,
             in_coda=watch.trigger > watch.frozen_since,
         )
         since = now - first - pick.index
@@ -677,6 +681,13 @@ def _bands(settings: SeismicSettings, rate_hz: float) -> tuple[tuple[Section, ..
         butterworth(2, low, min(high, top), rate_hz),
         butterworth(2, candidate_low, candidate_high, rate_hz),
     )
+
+
+def _step_response(band: Sequence[Section], n: int) -> Float:
+    """What a filter makes of a unit step, (n,)."""
+    step = np.ones((1, n + 1))
+    step[0, 0] = 0.0
+    return BlockFilter(StateSpace.of(band), 1).process(step)[0, 0, 1:]
 
 
 def _sensors(
