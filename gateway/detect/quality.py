@@ -326,11 +326,13 @@ class ChannelHealth:
         """
         least, most = raw.min(axis=1), raw.max(axis=1)
         still = least == most
-        plateau = np.maximum(
-            np.count_nonzero(raw == most[:, None], axis=1),
-            np.count_nonzero(raw == least[:, None], axis=1),
-        )
-        suspect = live & ~still & (plateau >= _PLATEAU)
+        # one count over all rows costs a quarter of one by rows, and mostly says enough
+        at_ends = [raw == most[:, None], raw == least[:, None]]
+        suspect = live & ~still
+        if max(np.count_nonzero(at_end) for at_end in at_ends) < len(raw) + _PLATEAU - 1:
+            suspect[:] = False
+        else:
+            suspect &= np.max([at_end.sum(axis=1) for at_end in at_ends], axis=0) >= _PLATEAU
         said = []
         for row, health in enumerate(self._health):
             if not live[row]:
@@ -468,11 +470,13 @@ class ChannelHours:
         """
         if self._since_ns is None:
             self._since_ns = end_ns - NS
+        heard = live & quiet
         self._whole += live
-        self._quiet += live & quiet
-        self._power[live & quiet] += power[live & quiet]
-        self._flat += [fault in ("flat", "dead") for fault in faults] & live
-        self._clipped += [fault == "clipped" for fault in faults] & live
+        self._quiet += heard
+        self._power += power * heard[:, None]
+        if any(faults):
+            self._flat += [fault in ("flat", "dead") for fault in faults] & live
+            self._clipped += [fault == "clipped" for fault in faults] & live
         self._seconds += 1
         if self._seconds < _ADAPT_S:
             return []
