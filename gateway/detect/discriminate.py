@@ -36,7 +36,7 @@ _BEFORE_S = 0.1
 _ABRUPT_SIGMA = 4.0
 """A change beyond this, in units of the noise's own, is abrupt; one of 16,000 Gaussian ones is."""
 _OUTLIER_SIGMA = 10.0
-"""The greatest must be beyond this: weak P waves have no such change."""
+"""The greatest of a group is beyond this: noise and weak P waves have no such change."""
 _USUAL, _USUAL_SIGMA = 0.9, 0.789
 """The least nine tenths of Gaussian changes have this standard deviation; earlier trouble is in the
 rest."""
@@ -152,11 +152,14 @@ def _explained(e: Evidence, change: Float, start: int) -> bool:
     quiet = np.sort(np.abs(change[:start]))
     usual = quiet[: math.ceil(_USUAL * start)]
     sigma = float(np.sqrt(np.mean(usual**2))) / _USUAL_SIGMA or float(np.sqrt(np.mean(quiet**2)))
-    abrupt = np.abs(change) > _ABRUPT_SIGMA * sigma
+    size = np.abs(change)
+    abrupt = size > _ABRUPT_SIGMA * sigma
     abrupt[: round(_LEVEL_S * e.rate_hz)] = False
-    if not (np.abs(change[abrupt]) > _OUTLIER_SIGMA * sigma).any():
-        return False
-    groups = _groups(change, abrupt, _WRONG_S * e.rate_hz)
+    groups = [
+        (at, end)
+        for at, end in _groups(change, abrupt, _WRONG_S * e.rate_hz)
+        if size[at : end + 1].max() > _OUTLIER_SIGMA * sigma
+    ]
     if not 0 < len(groups) <= _MOST_GROUPS or groups[0][1] + _AFTER >= len(change):
         return False
     first, n = groups[0][0], len(change)
