@@ -2,14 +2,15 @@
 
 systemd runs it when the core has ended for whatever reason (ExecStopPost), and ``gateway siren off
 --all`` is the same. It knows nothing of alerts: it opens each siren's port, has the siren's own
-driver silence it and read it back, on all ports at once, and is done within 2 s, so that a siren
-that is to sound on does so within 3 s of the last core's death.
+driver silence it and read it back, on all ports at once, and is done within 1.5 s whatever does not
+answer, so that a siren that is to sound on does so within 3 s of the last core's death: two starts
+of Python on a busy machine are the rest.
 
 The ports are opened without asking for their lock. A dead process has left none, but one that
 hangs still holds its own, and then this is the only way left to the siren. Two masters on one line
 can garble each other's frames; the driver repeats what was not echoed.
 
-A siren that is not confirmed silent after 1 s gets its driver's ``off_frames`` too, which
+A siren that is not confirmed silent after half of that gets its driver's ``off_frames`` too, which
 need no answer but may switch more than sirens.
 """
 
@@ -26,8 +27,8 @@ from gateway.drivers import load_object
 from gateway.events import NS, Diagnostic, SirenState
 from gateway.siren import SirenDriver
 
-LIMIT_NS: Final = 2 * NS
-_AGAIN_NS: Final = NS
+LIMIT_NS: Final = 3 * NS // 2
+_AGAIN_NS: Final = LIMIT_NS // 2
 _PAUSE_NS: Final = NS // 20
 """After ``off_frames``: a device may answer them, and nobody waits for that."""
 

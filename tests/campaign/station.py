@@ -228,7 +228,7 @@ class Live:
             [began + length_ns + NS, *(o.silent_ns + NS // 2 for o in self.outages)]
         ) or self._script:
             self._turn(t)
-        self._until(lambda: self._supervisor.ready, "a core runs at the end")
+        self._until(lambda: self._supervisor.ready and self._ask(), "a core answers at the end")
         end = now_ns()
         wanted = [
             (began + round(a * NS), began + round(b * NS)) for a, b in self._round.stretches_s
