@@ -29,11 +29,11 @@ import os
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from gateway.events import NS
 from gateway.uplink.messages import LIFETIME_S, Kind
@@ -51,6 +51,8 @@ FORGET_AT_ONCE = 200
 RETRY_DISK_NS = 5 * NS
 HOUSEKEEPING_NS = 60 * NS
 RESERVE = 1_000_000
+_LARGEST = 1 << 62
+"""Numbers of damaged rows beyond this would leave no room for what is counted on from them."""
 _FAULTS = (sqlite3.Error, UnicodeDecodeError)
 """What the database raises: the second where damage has reached its texts."""
 _OF_THE_DISK = {
@@ -663,13 +665,17 @@ def _readable(old: sqlite3.Connection) -> Iterator[tuple[int, int, str, str, byt
             while (row := old.execute(step, (at,)).fetchone()) and row[0] not in seen:
                 at = row[0]
                 seen.add(at)
-                if row[1] <= Kind.health and _is_json(row[4]):
+                if _is_whole(row) and row[1] <= Kind.health:
                     yield row
 
 
-def _is_json(payload: bytes) -> bool:
-    try:
-        json.loads(payload)
-    except ValueError:
+def _is_whole(row: Sequence[Any]) -> bool:
+    """Whether a row of a damaged database is as it may be written: types are damaged too."""
+    if [type(value) for value in row] != [int, int, str, str, bytes, int]:
         return False
-    return True
+    sequence, kind, _, _, payload, powered_s = row
+    numbers = 0 < sequence < _LARGEST and kind in list(Kind) and 0 <= powered_s < _LARGEST
+    try:
+        return numbers and json.loads(payload) is not None
+    except (ValueError, RecursionError):
+        return False

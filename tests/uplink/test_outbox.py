@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -377,6 +378,31 @@ def test_no_damage_keeps_it_from_opening(sound: Path, data: st.DataObject) -> No
     assert "new" in drain(box) or stored(box) is None
     assert box.failure == ""
     box._close()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (7, None, "x", "t", b"{}", 0),
+        (7, "0", "x", "t", b"{}", 0),
+        (7, 99, "x", "t", b"{}", 0),
+        (7, 0, None, "t", b"{}", 0),
+        (7, 0, "x", 1, b"{}", 0),
+        (7, 0, "x", "t", None, 0),
+        (7, 0, "x", "t", b"{}", None),
+        (2**63 - 1, 0, "x", "t", b"{}", 0),
+        (7, 0, "x", "t", b"{}", 2**63 - 1),
+        (7, 0, "x", "t", b"no JSON", 0),
+    ],
+)
+def test_a_row_whose_types_are_damaged_is_left_behind(path: Path, row: tuple[object, ...]) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE message (sequence INTEGER PRIMARY KEY, kind, id, topic, payload, "
+                   "powered_s)")  # fmt: skip
+        db.executemany(
+            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", [row, (9, 0, "good", "t", b"{}", 0)]
+        )
+        assert [found[2] for found in module._readable(db)] == ["good"]
 
 
 def test_a_second_uplink_on_the_same_outbox_is_told_so(
