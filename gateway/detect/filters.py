@@ -255,9 +255,8 @@ class BlockFilter:
         if self._any_fresh:
             self._begin(np.asarray(samples[:, 0], dtype=np.float64))
         n = samples.shape[1]
-        matrix, before, state, relative, offset, after, next_state = self._prepared.get(
-            n
-        ) or self._prepare(n)
+        prepared = self._prepared.get(n) or self._prepare(n)
+        matrix, before, state, relative, offset, after, next_state = prepared
         state[...] = self._state
         relative[...] = samples
         before -= offset
