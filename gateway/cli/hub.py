@@ -92,7 +92,7 @@ def watch(  # noqa: PLR0913  a command's options
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    trouble = ""
+    shown: dict[str, str] = {}
     with selectors.DefaultSelector() as selector:
         try:
             hub = Hub(config, tell, selector, record, acknowledge=record is not None)
@@ -100,11 +100,12 @@ def watch(  # noqa: PLR0913  a command's options
             output.fail(str(error), code=2)
 
         def done() -> bool:
-            nonlocal trouble
-            if hub.trouble != trouble:
-                trouble = hub.trouble
-                if trouble:
+            nonlocal shown
+            troubles = hub.troubles | {"messages": hub.refused}
+            for source, trouble in troubles.items():
+                if trouble and trouble != shown.get(source):
                     print(f"gateway: {trouble}", file=sys.stderr)  # noqa: T201  the command's own output
+            shown = troubles
             return stopped
 
         with hub:

@@ -95,7 +95,7 @@ class Hub:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(_TABLES)
         name = config.client_id or "hub"
-        self._connection = Connection(config, name, None, selector)
+        self._urgent = Connection(config, name, None, selector)
         self._bulk = Connection(config, f"{name}-bulk", None, selector, read_packets=BULK_PACKETS)
         self._validators = {
             name: Draft202012Validator(schema) for name, schema in schemas.schemas().items()
@@ -104,8 +104,10 @@ class Hub:
         self._unacknowledged: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
         """Messages received, repeated, refused, and conflicting: repeated with other content."""
-        self.trouble = ""
-        """Why the broker can't be reached or does not let us listen; empty if it does."""
+        self.troubles: dict[str, str] = {}
+        """By client id: why a session is not up or may not listen. One that is well is not here."""
+        self.refused = ""
+        """The latest message that was refused, or conflicts with what is stored, and why."""
 
     def __enter__(self) -> Self:
         return self
@@ -116,12 +118,12 @@ class Hub:
     @property
     def connected(self) -> bool:
         """Whether both sessions are up."""
-        return self._connection.state is self._bulk.state is State.up
+        return self._urgent.state is self._bulk.state is State.up
 
     def turn(self, t: int) -> None:
         """Do what there is to do at ``t``."""
-        received = self._take(self._connection, URGENT, t)
-        if not self.connected:
+        received = self._take(self._urgent, URGENT, t)
+        if self._urgent.state is not State.up:
             self._unacknowledged.clear()
         self._pass_on(received, t)
         for item in received:
@@ -131,7 +133,7 @@ class Hub:
 
     def next_deadline(self, t: int) -> int:
         """When :meth:`turn` is next wanted, sockets apart."""
-        return min(self._connection.next_deadline(t), self._bulk.next_deadline(t))
+        return min(self._urgent.next_deadline(t), self._bulk.next_deadline(t))
 
     def run(self, until: Callable[[], bool]) -> None:
         """Listen until ``until`` says to stop, which is asked at least once a second."""
@@ -151,7 +153,7 @@ class Hub:
             ConnectionError: the broker is not reached.
         """
         topic = f"eew/v1/{city}/{station}/hub/command"
-        self._connection.publish(topic, envelope, time.monotonic_ns(), expiry_s=60)
+        self._urgent.publish(topic, envelope, time.monotonic_ns(), expiry_s=60)
 
     def request(
         self, city: str, station: str, identity: str, name: str, arguments: Mapping[str, Any]
@@ -164,7 +166,7 @@ class Hub:
         topic = f"eew/v1/{city}/{station}/hub/request"
         wanted = {"id": identity, "request": name, "arguments": arguments}
         payload = json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
-        self._connection.publish(topic, payload, time.monotonic_ns(), expiry_s=3600)
+        self._urgent.publish(topic, payload, time.monotonic_ns(), expiry_s=3600)
 
     def messages(self, source: str) -> Iterator[dict[str, Any]]:
         """The CloudEvents of a station (``/eew/{city}/{station}``) in the order of ``sequence``."""
@@ -184,7 +186,7 @@ class Hub:
 
     def close(self) -> None:
         """Leave the broker."""
-        self._connection.close()
+        self._urgent.close()
         self._bulk.close()
         self._db.close()
 
@@ -193,17 +195,21 @@ class Hub:
     def _take(self, connection: Connection, kinds: tuple[str, ...], t: int) -> list[Received]:
         """What has come by a session, which is kept up and subscribed."""
         connection.tick(t)
+        session = connection.client_id
         received: list[Received] = []
         for happening in connection.happened(t):
             match happening:
                 case Up():
-                    self.trouble = ""
+                    self.troubles.pop(session, None)
                     for kind in kinds:
                         connection.subscribe(f"eew/v1/+/+/{kind}")
                 case Down():
-                    self.trouble = f"{happening.url}: {happening.reason}"
+                    self.troubles[session] = f"{session} at {happening.url}: {happening.reason}"
                 case Subscribed() if happening.refused:
-                    self.trouble = happening.refused
+                    self.troubles[session] = (
+                        f"{session} at {connection.url} may not listen to all of "
+                        f"{', '.join(kinds)}: {happening.refused}; let it at the broker"
+                    )
                 case Received():
                     received.append(happening)
         return received
@@ -224,7 +230,7 @@ class Hub:
                 message, event = self._read(item)
             except (ValueError, RecursionError) as error:
                 self.counts["refused"] += 1
-                self.trouble = f"{item.topic}: {error}"
+                self.refused = f"{item.topic}: {error}"
                 continue
             source = event["source"]
             if message.kind not in RETAINED and not Kind[message.kind].bulk:
@@ -254,7 +260,7 @@ class Hub:
         self.counts["repeated"] += 1
         if json.loads(known[0])["data"] != message.data:
             self.counts["conflicting"] += 1
-            self.trouble = f"{source} {message.id}: came again with other content; the first holds"
+            self.refused = f"{source} {message.id}: came again with other content; the first holds"
         self._db.execute(
             "UPDATE message SET sequence = max(sequence, ?) WHERE source = ? AND id = ?",
             (message.sequence, source, message.id),
@@ -263,8 +269,8 @@ class Hub:
 
     def _greet(self, topic: str, t: int) -> None:
         """Tell a station whose status lay at the broker that someone acknowledges again."""
-        if self._acknowledge and self._connection.room:
-            self._connection.publish(topic.replace("/status", "/hub/ack"), b'{"ids":[]}', t)
+        if self._acknowledge and self._urgent.room:
+            self._urgent.publish(topic.replace("/status", "/hub/ack"), b'{"ids":[]}', t)
 
     def _read(self, item: Received) -> tuple[Message, dict[str, Any]]:
         """The message in a packet.
@@ -295,12 +301,12 @@ class Hub:
 
     def _acknowledge_all(self, t: int) -> None:
         for source in list(self._unacknowledged):
-            if not self._acknowledge or not self._connection.room:
+            if not self._acknowledge or not self._urgent.room:
                 return
             ids = self._unacknowledged.pop(source)
             topic = f"eew/v1{source.removeprefix('/eew')}/hub/ack"
             payload = json.dumps({"ids": ids}, separators=(",", ":")).encode()
-            self._connection.publish(topic, payload, t)
+            self._urgent.publish(topic, payload, t)
 
 
 def _cloud_event(payload: bytes) -> dict[str, Any]:

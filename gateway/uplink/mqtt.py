@@ -244,7 +244,7 @@ class Connection:
             raise ValueError("uplink.mqtt: no broker is named")
         self._brokers = [_broker(url) for url in config.urls]
         self._config = config
-        self._client_id = client_id
+        self.client_id = client_id
         self._will = will
         self._selector = selector
         self._read_packets = read_packets
@@ -455,7 +455,7 @@ class Connection:
         secure, host, port = self._brokers[self._broker]
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
+            client_id=self.client_id,
             clean_session=False if old else None,
             protocol=MQTTProtocolVersion.MQTTv311 if old else MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,

@@ -2,7 +2,8 @@
 
 import json
 import selectors
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from gateway.hub.broker import Broker, find_program
 from gateway.hub.hub import Hub, Message
 from gateway.uplink.config import MqttConfig
 from gateway.uplink.messages import cloud_event
-from gateway.uplink.mqtt import Received
+from gateway.uplink.mqtt import Received, Up
 from gateway.uplink.service import now
-from tests.uplink.city import PATIENCE_S, alert
+from tests.uplink.city import PATIENCE_S, City, alert
+from tests.uplink.conftest import broker, city, line, make_city
+from tests.uplink.line import Line
+
+__all__ = ["broker", "city", "line", "make_city"]
 
 RECORD = to_record(alert(1))
 
@@ -66,7 +71,7 @@ def test_a_repeat_with_other_content_is_counted_and_said(hub: Hub) -> None:
     receive(hub, [said()])
     receive(hub, [said(data=RECORD | {"level": "blue"})])
     assert hub.counts["conflicting"] == 1
-    assert "other content" in hub.trouble
+    assert "other content" in hub.refused
     (event,) = hub.messages("/eew/demo/s1")
     assert event["data"] == RECORD, "the first holds"
 
@@ -112,7 +117,7 @@ def test_what_can_not_be_believed_is_refused_and_counted(
 ) -> None:
     receive(hub, [item, said()])
     assert hub.counts["refused"] == 1
-    assert hub.trouble
+    assert item.topic in hub.refused
     assert [m.id for m in heard] == ["r-1"], "and the next is heard all the same"
 
 
@@ -146,7 +151,65 @@ def test_a_broker_that_can_not_start_says_why() -> None:
         Broker(settings="nonsense true").start()
 
 
-def test_an_unreachable_broker_is_trouble(hub: Hub) -> None:
+def test_an_unreachable_broker_is_trouble_of_both_sessions(hub: Hub) -> None:
     end = now() + round(PATIENCE_S * NS)
-    hub.run(lambda: bool(hub.trouble) or now() > end)
-    assert "refused" in hub.trouble
+    hub.run(lambda: len(hub.troubles) == 2 or now() > end)
+    assert all("refused" in hub.troubles[session] for session in ("hub", "hub-bulk"))
+
+
+@pytest.mark.parametrize("session", ["hub", "hub-bulk"])
+def test_the_loss_of_one_session_is_said_until_that_one_is_back(
+    session: str, city: City, broker: Broker, line: Callable[..., Line]
+) -> None:
+    hub = city.start_hub()
+    city.until(lambda: hub.connected)
+    assert hub.troubles == {}
+    thief = line(MqttConfig(urls=(broker.url,)), session)  # a broker has one session of a name
+    thief.until_seen(Up, 1)
+    city.until(lambda: hub.troubles, "it is told")
+    assert list(hub.troubles) == [session]
+    assert broker.url in hub.troubles[session]
+    city.until(lambda: not hub.troubles, "it is back")
+    assert hub.connected
+
+
+def test_a_session_that_may_not_listen_says_so_while_the_other_is_well(
+    tmp_path: Path, make_city: Callable[..., City]
+) -> None:
+    plugin = find_library("mosquitto_dynamic_security.so")
+    if find_program("mosquitto") is None or plugin is None:
+        pytest.skip("mosquitto or its access lists are not installed")
+    access = tmp_path / "access.json"
+    forbid(access, "eew/v1/+/+/telemetry")
+    with Broker(settings=f"plugin {plugin}\nplugin_opt_config_file {access}") as broker:
+        city = make_city(broker.url)
+        hub = city.start_hub()
+        city.until(lambda: hub.connected and hub.troubles, "it is told")
+        assert list(hub.troubles) == ["hub-bulk"]
+        assert "telemetry, waveform: Not authorized" in hub.troubles["hub-bulk"]
+        broker.kill()
+        city.until(lambda: len(hub.troubles) == 2, "both are lost")
+        forbid(access, "eew/v1/+/+/nothing")
+        broker.start()
+        city.until(lambda: hub.connected and not hub.troubles, "it may listen")
+
+
+def forbid(access: Path, topic: str) -> None:
+    """An access list for mosquitto's plugin: all may everything but subscribe to ``topic``."""
+    may = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
+    acl = {"acltype": "subscribeLiteral", "topic": topic, "allow": False}
+    settings = {
+        "defaultACLAccess": dict.fromkeys(may, True),
+        "roles": [{"rolename": "limited", "acls": [acl]}],
+        "groups": [{"groupname": "all", "roles": [{"rolename": "limited"}]}],
+        "anonymousGroup": "all",
+    }
+    access.write_text(json.dumps(settings))
+
+
+def find_library(name: str) -> Path | None:
+    """A library of this machine, or of what is unpacked in this environment."""
+    for place in (Path(sys.prefix) / "debian/usr/lib", Path("/usr/lib")):
+        for path in place.glob(f"*/{name}"):
+            return path
+    return None

@@ -235,7 +235,7 @@ class Campaign:
         hub = self._city.hub
         assert hub is not None
         hub.turn(now())
-        for session in (hub._connection, hub._bulk):
+        for session in (hub._urgent, hub._bulk):
             session.hurry(now())
 
     def _start_hub(self) -> None:

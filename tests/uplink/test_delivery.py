@@ -201,7 +201,7 @@ def test_a_bad_acknowledgement_is_counted_and_does_no_harm(city: City, payload: 
     hub = city.start_hub()
     city.start_uplink()
     city.until(lambda: any(m.kind == "status" for m in city.heard))
-    hub._connection.publish("eew/v1/demo/cn-demo-001/hub/ack", payload, time.monotonic_ns())
+    hub._urgent.publish("eew/v1/demo/cn-demo-001/hub/ack", payload, time.monotonic_ns())
     city.core.publish(alert(1))
     city.until(city.alerts_heard)
     assert json.dumps(city.heard[-1].data)

@@ -54,7 +54,7 @@ def publish(city: City, payload: bytes, *, retain: bool = False) -> None:
     assert city.hub is not None
     city.until(lambda: city.hub is not None and city.hub.connected)
     topic = "eew/v1/demo/cn-demo-001/hub/command"
-    city.hub._connection.publish(topic, payload, now(), retain=retain)
+    city.hub._urgent.publish(topic, payload, now(), retain=retain)
 
 
 def details(city: City, kind: str) -> list[str]:
@@ -101,7 +101,7 @@ def test_a_command_that_lay_at_the_broker_is_refused(
     city = make_city(broker.url, keys={"hub": KEY.verify_key.encode().hex()})
     city.start_hub()
     publish(city, envelope(), retain=True)
-    city.until(lambda: city.hub is not None and city.hub._connection.flushed())
+    city.until(lambda: city.hub is not None and city.hub._urgent.flushed())
     city.start_uplink()
     city.until(lambda: details(city, "command_refused"))
     assert details(city, "command_refused")[0].startswith("retained")
