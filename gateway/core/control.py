@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.core.local_socket import LineConnection, LineTooLongError, listen
+from gateway.core.local_socket import LineConnection, LineTooLongError, Listener
 
 GROUP = "gateway-admin"
 GROUPS = Path("/etc/group")
@@ -47,11 +47,9 @@ class Control:
     """
 
     def __init__(self, path: Path, handler: Handler) -> None:
-        self._path = path
         self._handler = handler
         self._connections: list[LineConnection] = []
-        self._selector: selectors.BaseSelector | None = None
-        self._listener = listen(path)
+        self._listener = Listener(path, self._connected)
         self._admin_gid = _gid(GROUP)
         if self._admin_gid is not None:
             # Without the right to give it away only root and the own user can connect.
@@ -60,26 +58,15 @@ class Control:
 
     def register(self, selector: selectors.BaseSelector) -> None:
         """Serve from now on; ``key.data`` of each socket is a callable of the event mask."""
-        self._selector = selector
-        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._listener.register(selector)
 
     def close(self) -> None:
         """Disconnect everybody and remove the socket."""
         for connection in self._connections:
             connection.close()
-        if self._selector is not None:
-            self._selector.unregister(self._listener)
         self._listener.close()
-        self._path.unlink(missing_ok=True)
 
-    def _accept(self, _mask: int) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:  # it has gone again
-            return
-        if self._selector is None:
-            sock.close()
-            return
+    def _connected(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
         uid = _peer_uid(sock)
         allowed = uid in (0, os.geteuid()) or self._admin_gid in _peer_gids(sock)
         self._connections = [c for c in self._connections if c.open]
@@ -93,7 +80,7 @@ class Control:
             if connection.waiting_bytes > MAX_WAITING_BYTES:
                 connection.close()
 
-        connection = LineConnection(sock, self._selector, ready, MAX_REQUEST_BYTES)
+        connection = LineConnection(sock, selector, ready, MAX_REQUEST_BYTES)
         self._connections.append(connection)
 
     def _serve(self, connection: LineConnection, uid: int, *, allowed: bool) -> None:

@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.journal import Batch, Position
-from gateway.core.local_socket import LineConnection, LineTooLongError, listen
+from gateway.core.local_socket import LineConnection, LineTooLongError, Listener
 from gateway.events import Measured, Packet, Reading, iso
 
 MAX_CLIENTS = 4
@@ -206,7 +206,6 @@ class Feed:
 
     def __init__(self, path: Path, run_id: str) -> None:
         self.run_id = run_id
-        self._path = path
         self._records = Ring(MEMORY_RECORDS, MEMORY_BYTES)
         self._data = Ring(MEMORY_RECORDS, MEMORY_BYTES)
         self._seq = 0
@@ -214,22 +213,17 @@ class Feed:
         self._clients: list[_Client] = []
         self._requests: list[Request] = []
         self._keeps_data = False
-        self._selector: selectors.BaseSelector | None = None
-        self._listener = listen(path)
+        self._listener = Listener(path, self._connected)
 
     def register(self, selector: selectors.BaseSelector) -> None:
         """Serve from now on; ``key.data`` of each socket is a callable of the event mask."""
-        self._selector = selector
-        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._listener.register(selector)
 
     def close(self) -> None:
         """Disconnect everybody and remove the socket."""
         for client in self._clients:
             client.connection.close()
-        if self._selector is not None:
-            self._selector.unregister(self._listener)
         self._listener.close()
-        self._path.unlink(missing_ok=True)
 
     @property
     def wants_data(self) -> bool:
@@ -274,15 +268,8 @@ class Feed:
             client.connection.flush()
         self._clients = [client for client in self._clients if client.connection.open]
 
-    def _accept(self, _mask: int) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:  # it has gone again
-            return
-        if self._selector is None:
-            sock.close()
-            return
-        client = _Client(self, sock, self._selector)
+    def _connected(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+        client = _Client(self, sock, selector)
         self._clients.append(client)
         if len(self._clients) > MAX_CLIENTS:
             silent = [c for c in self._clients[:-1] if not c.greeted]

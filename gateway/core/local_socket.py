@@ -10,18 +10,51 @@ import os
 import selectors
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 READ_BYTES = 16 << 10
 WRITE_BYTES = 64 << 10
 
 
-def listen(path: Path) -> socket.socket:
+class Listener:
     """A listening socket at ``path``, mode 0660; what a dead process left there is removed.
+
+    ``connected`` is given the socket of each peer that connects, and the selector.
 
     Raises:
         OSError: a living process listens there, the path is no socket, or it can't be made.
     """
+
+    def __init__(
+        self, path: Path, connected: Callable[[socket.socket, selectors.BaseSelector], None]
+    ) -> None:
+        self._path = path
+        self._connected = connected
+        self._socket = _listen(path)
+        self._selector: selectors.BaseSelector | None = None
+
+    def register(self, selector: selectors.BaseSelector) -> None:
+        """Let peers in from now on; ``key.data`` is a callable of the event mask."""
+        self._selector = selector
+        selector.register(self._socket, selectors.EVENT_READ, partial(self._accept, selector))
+
+    def close(self) -> None:
+        """Let nobody in any more and remove the socket."""
+        if self._selector is not None:
+            self._selector.unregister(self._socket)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self, selector: selectors.BaseSelector, _mask: int) -> None:
+        try:
+            sock, _ = self._socket.accept()
+        except OSError:  # it has gone again
+            return
+        self._connected(sock, selector)
+
+
+def _listen(path: Path) -> socket.socket:
     if path.is_socket() and not _listened_to(path):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
