@@ -27,16 +27,10 @@ from gateway.drill import demo_station, sources
 from gateway.drivers import Simulator
 from gateway.events import NS, Alert, LevelChange, SirenAction, parse_iso
 from gateway.siren.modbus_relay import ModbusRelaySimulator
+from tests.station_toml import STATION
 
 DATA = Path(sources.__file__).parent / "data"
-STATION = """\
-[station]
-id = "cn-demo-001"
-name = "示范站"
-city = "demo"
-latitude = 31.0
-longitude = 103.4
-
+RELAY = """
 [[siren]]
 name = "main"
 profile = "waveshare-modbus-relay"
@@ -118,7 +112,7 @@ def run(
 ) -> Outcome:
     """The station of ``sensors`` on simulated ``devices`` by port, for so long from ``utc`` on."""
     path = folder / "gateway.toml"
-    path.write_text(STATION + sensors)
+    path.write_text(STATION + RELAY + sensors)
     core = Core(compile_config(path), 0)
     core.set_utc_offset(parse_iso(utc))
     board = ModbusRelaySimulator({"pulse_restarts": "yes"})

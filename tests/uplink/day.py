@@ -58,6 +58,7 @@ from gateway.uplink.config import ArchiveConfig, InfluxConfig, UplinkConfig
 from gateway.uplink.messages import RETAINED
 from gateway.uplink.mseed import RECORD_BYTES, read_header
 from gateway.uplink.service import now
+from tests.station_toml import STATION, instruments
 from tests.uplink.authority import Authority
 from tests.uplink.disk import Disk, disk_or_none
 from tests.uplink.fast_core import RAIN_EVERY_S, START_NS
@@ -68,27 +69,7 @@ PATIENCE_S = 300.0
 AHEAD_S = 600.0
 """The core remembers 20 minutes of this station's packets."""
 DISK_SIZE = "24m"
-STATION = """
-[station]
-id = "cn-demo-001"
-name = "示范站"
-city = "demo"
-network = "XX"
-code = "DEMO"
-latitude = 31.0
-longitude = 103.4
-
-[[sensor]]
-name = "seis1"
-profile = "rpi-seism"
-port = "none/seis"
-sensitivity = "426141.261:m/s**2"
-
-[[sensor]]
-name = "rain1"
-profile = "hydreon-rg15"
-port = "none/rain"
-
+SIREN = """
 [[siren]]
 name = "main"
 profile = "virtual-siren"
@@ -174,7 +155,7 @@ class Day:
 
     def start(self) -> None:
         folder = self._folder
-        (folder / "gateway.toml").write_text(STATION)
+        (folder / "gateway.toml").write_text(STATION + instruments("none") + SIREN)
         (folder / "time").write_text("0\n")
         self._disk = disk_or_none(folder / "outbox", DISK_SIZE)
         self._broker.start()

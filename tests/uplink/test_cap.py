@@ -16,6 +16,7 @@ from gateway.events import NS, Alert, Hazard, Level, Phase, Status, to_record
 from gateway.hub.broker import Broker
 from gateway.uplink.cap import NAMESPACE, cap_record, message
 from gateway.uplink.config import CapConfig
+from tests.station_toml import STATION
 from tests.uplink.city import City
 
 DATA = Path(__file__).parents[1] / "data"
@@ -188,14 +189,7 @@ def test_the_hub_gets_it_beside_the_alert_and_acknowledges_it(
     city.until(lambda: city.waiting() == 0, "both are acknowledged")
 
 
-BASE = """
-[station]
-id = "cn-demo-001"
-city = "demo"
-latitude = 31.0
-longitude = 103.4
-[uplink.cap]
-"""
+BASE = f"{STATION}[uplink.cap]\n"
 
 
 @pytest.mark.parametrize(
@@ -221,4 +215,4 @@ def test_a_good_table_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text(BASE + 'sender = "a@city.example"\nradius_km = 6\n')
     config = uplink_config(path).cap
-    assert config == CapConfig("a@city.example", "cn-demo-001", 31.0, 103.4, radius_km=6.0)
+    assert config == CapConfig("a@city.example", "示范站", 31.0, 103.4, radius_km=6.0)

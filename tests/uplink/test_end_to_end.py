@@ -26,6 +26,7 @@ from gateway.uplink.config import MqttConfig
 from gateway.uplink.messages import Kind
 from gateway.uplink.outbox import Outbox
 from gateway.uplink.service import now
+from tests.station_toml import STATION, instruments
 from tests.uplink.processes import Processes
 
 PATIENCE_S = 60.0
@@ -41,27 +42,7 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=False)
 """
 """Runs a module of ours on a machine whose clock is sure."""
 
-STATION = """
-[station]
-id = "cn-demo-001"
-name = "示范站"
-city = "demo"
-network = "XX"
-code = "DEMO"
-latitude = 31.0
-longitude = 103.4
-
-[[sensor]]
-name = "seis1"
-profile = "rpi-seism"
-port = "{folder}/seis"
-sensitivity = "426141.261:m/s**2"
-
-[[sensor]]
-name = "rain1"
-profile = "hydreon-rg15"
-port = "{folder}/rain"
-
+MORE = """
 [[siren]]
 name = "main"
 profile = "waveshare-modbus-relay"
@@ -101,7 +82,8 @@ class Station:
         self._processes = Processes(folder)
         self._config = folder / "gateway.toml"
         key = KEY.verify_key.encode().hex()
-        self._config.write_text(STATION.format(folder=folder, url=url, key=key))
+        more = MORE.format(folder=folder, url=url, key=key)
+        self._config.write_text(STATION + instruments(folder) + more)
 
     def start(self) -> None:
         for name, profile, *more in (

@@ -29,6 +29,7 @@ from gateway.uplink.sl651 import (
     frame,
     report_frame,
 )
+from tests.station_toml import STATION
 from tests.uplink.centre import Centre, Heard, answer
 
 PATIENCE_S = 20.0
@@ -369,12 +370,7 @@ def test_a_centre_that_hangs_up_in_the_middle_costs_nothing(
     until(lambda: len(heard) == 2 and sink.lag().waiting == 0)
 
 
-BASE = """
-[station]
-id = "cn-demo-001"
-city = "demo"
-latitude = 31.0
-longitude = 103.4
+BASE = f"""{STATION}
 [[sensor]]
 name = "rain1"
 profile = "hydreon-rg15"
