@@ -6,9 +6,9 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gateway.drill.stage import Fault, FaultKind, Stage, play
 from gateway.drivers import load
 from gateway.drivers.capture import Capture, Header, Player, Writer
 from gateway.events import NS, Diagnostic, Reading, Scans
+from tests.staged import playing
 
 SENSORS = [
     name
@@ -61,29 +62,20 @@ def simulate(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def staged(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Drives the device of a profile in a thread of this process; gives its link."""
-    running: list[tuple[Stage, tuple[int, int], threading.Thread]] = []
+    with ExitStack() as stack:
 
-    def start(profile: str, *faults: str) -> Path:
-        chosen, _ = profiles.load(profile)
-        stage = Stage(
-            devices.simulator(chosen, devices.Play()),
-            tmp_path / "tty",
-            baud=chosen.port.baud if chosen.port else 9600,
-            faults=[Fault.parse(text) for text in faults],
-        )
-        read, write = os.pipe()
-        stage.begin(time.monotonic_ns())
-        thread = threading.Thread(target=play, args=([stage], read))
-        thread.start()
-        running.append((stage, (read, write), thread))
-        return tmp_path / "tty"
+        def start(profile: str, *faults: str) -> Path:
+            chosen, _ = profiles.load(profile)
+            stage = Stage(
+                devices.simulator(chosen, devices.Play()),
+                tmp_path / "tty",
+                baud=chosen.port.baud if chosen.port else 9600,
+                faults=[Fault.parse(text) for text in faults],
+            )
+            stack.enter_context(playing(stage))
+            return tmp_path / "tty"
 
-    yield start
-    for stage, (read, write), thread in running:
-        os.close(write)
-        thread.join(WAIT_S)
-        os.close(read)
-        stage.end()
+        yield start
 
 
 def decode(

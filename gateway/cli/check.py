@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.config import Checked, Fault
-    from gateway.core.compiled import Compiled
+    from gateway.core.compiled import Compiled, Siren
     from gateway.events import Hazard
     from gateway.plan.rules import Plan
 
@@ -76,6 +76,18 @@ def _print_meaning(compiled: "Compiled", disabled: "Mapping[Hazard, str]") -> No
         output.say("no siren: alerts are published and nothing sounds")
 
 
+def siren_row(siren: "Siren") -> dict[str, Any]:
+    """A siren as the configuration has it, for a table."""
+    return {
+        "name": siren.name,
+        "port": siren.port and siren.port.path,
+        "driver": siren.driver.rpartition(":")[2],
+        "unit": ", ".join(f"{key} {value}" for key, value in siren.unit.items()),
+        "max_on_s": siren.max_on_s,
+        "max_hour_s": siren.max_hour_s,
+    }
+
+
 def _meaning(compiled: "Compiled") -> dict[str, list[dict[str, Any]]]:
     """What the configuration comes to, as tables of plain values."""
     return {
@@ -100,17 +112,7 @@ def _meaning(compiled: "Compiled") -> dict[str, list[dict[str, Any]]]:
             for sensor in compiled.sensors
             for channel in sensor.channels
         ],
-        "sirens": [
-            {
-                "name": siren.name,
-                "port": siren.port and siren.port.path,
-                "driver": siren.driver.rpartition(":")[2],
-                "unit": ", ".join(f"{name} {value}" for name, value in siren.unit.items()),
-                "max_on_s": siren.max_on_s,
-                "max_hour_s": siren.max_hour_s,
-            }
-            for siren in compiled.sirens
-        ],
+        "sirens": [siren_row(siren) for siren in compiled.sirens],
         "plans": [
             {
                 "hazard": plan.hazard.value,

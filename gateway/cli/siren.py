@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli import output
 from gateway.cli.arm import tell
+from gateway.cli.check import siren_row
 from gateway.cli.options import RUN, STATE, AsJson, RunDir, StateDir
 
 if TYPE_CHECKING:
@@ -54,11 +55,7 @@ def show(state: StateDir = STATE, run: RunDir = RUN, as_json: AsJson = False) ->
         {
             "name": siren.name,
             "now": _doing(now[siren.name]) if siren.name in now else unknown,
-            "port": siren.port and siren.port.path,
-            "driver": siren.driver.rpartition(":")[2],
-            "unit": ", ".join(f"{key} {value}" for key, value in siren.unit.items()),
-            "max_on_s": siren.max_on_s,
-            "max_hour_s": siren.max_hour_s,
+            **siren_row(siren),
         }
         for siren in compiled.sirens
     ]

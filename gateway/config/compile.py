@@ -57,6 +57,20 @@ class Checked:
         return [fault for fault in self.faults if fault.severity == "warning"]
 
 
+def read_configuration(path: Path) -> tuple[Configuration | None, Findings]:
+    """gateway.toml by itself, environment included, and what is wrong with it; None if it is.
+
+    Raises:
+        ConfigError: it can't be read at all.
+    """
+    source = read(path)
+    environment = overrides(Configuration)
+    findings = Findings(source, environment.variables)
+    configuration, faults = validate(Configuration, source, environment.variables)
+    findings.add([*environment.faults, *faults])
+    return configuration, findings
+
+
 def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
     """Read gateway.toml and everything that it names, and find every fault at once.
 
@@ -67,14 +81,10 @@ def check(path: Path, *, run: Path = RUN, today: date | None = None) -> Checked:
         today: the date by which plans are judged; today (UTC) if None.
     """
     try:
-        source = read(path)
+        whole, findings = read_configuration(path)
     except ConfigError as error:
         return Checked(path, None, None, error.faults)
-    environment = overrides(Configuration)
-    findings = Findings(source, environment.variables)
-    findings.add(environment.faults)
-    whole, faults = validate(Configuration, source, environment.variables)
-    findings.add(faults)
+    source = findings.source
 
     # Each table that is sound by itself is looked at further, so that no fault hides another.
     def table(model: type[_Model], *names: str) -> _Model | None:

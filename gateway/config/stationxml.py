@@ -25,14 +25,9 @@ from xml.etree import ElementTree as ET
 
 from gateway import __version__
 from gateway.config import models, profiles
-from gateway.config.compile import RUN
+from gateway.config.compile import RUN, read_configuration
 from gateway.config.devices import Devices
-from gateway.config.environment import overrides
 from gateway.config.faults import ConfigError
-from gateway.config.findings import Findings
-from gateway.config.models import Configuration
-from gateway.config.source import read
-from gateway.config.validate import validate
 from gateway.core.compiled import Channel, Sensor
 
 NAMESPACE = "http://www.fdsn.org/xml/station/1"
@@ -49,11 +44,7 @@ def station_xml(path: Path) -> str:
     Raises:
         ConfigError: with every fault of station, sensors and profiles.
     """
-    source = read(path)
-    environment = overrides(Configuration)
-    findings = Findings(source, environment.variables)
-    config, faults = validate(Configuration, source, environment.variables)
-    findings.add([*environment.faults, *faults])
+    config, findings = read_configuration(path)
     if config is None:
         raise ConfigError(findings.faults)
     folders = profiles.folders(path)

@@ -5,14 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.config.compile import read_keys
-from gateway.config.environment import overrides
+from gateway.config.compile import read_configuration, read_keys
 from gateway.config.faults import ConfigError
-from gateway.config.findings import Findings
-from gateway.config.models import Configuration, Mqtt, Table
-from gateway.config.source import read
+from gateway.config.models import Mqtt, Table
 from gateway.config.stationxml import station_xml
-from gateway.config.validate import validate
 from gateway.uplink.config import (
     ArchiveConfig,
     CapConfig,
@@ -37,11 +33,7 @@ def uplink_config(path: Path) -> UplinkConfig:
     Raises:
         ConfigError: with every fault of the file.
     """
-    source = read(path)
-    environment = overrides(Configuration)
-    findings = Findings(source, environment.variables)
-    config, faults = validate(Configuration, source, environment.variables)
-    findings.add([*environment.faults, *faults])
+    config, findings = read_configuration(path)
     if config is None:
         raise ConfigError(findings.faults)
     keys = read_keys(findings, config.commands.keys)

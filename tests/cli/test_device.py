@@ -1,10 +1,8 @@
 """``gateway device`` on simulated devices behind pseudo-terminals."""
 
 import json
-import os
-import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +14,28 @@ from gateway.config import profiles
 from gateway.core.compiled import Port
 from gateway.core.transport import Line
 from gateway.drill import devices
-from gateway.drill.stage import Stage, play
+from gateway.drill.stage import Stage
 from gateway.drivers import Simulator
 from gateway.drivers.dfrobot_sen0676 import RANGE_M, DfrobotSen0676Simulator
 from gateway.drivers.nova_sds011 import MODE, PERIOD, NovaSds011Simulator
+from tests.staged import playing
 
-WAIT_S = 20.0
 Staged = Callable[..., tuple[Path, Simulator]]
 
 
 @pytest.fixture
 def staged(tmp_path: Path) -> Iterator[Staged]:
     """Drives the device of a profile in a thread of this process; gives its link and itself."""
-    running: list[tuple[Stage, tuple[int, int], threading.Thread]] = []
+    with ExitStack() as stack:
 
-    def start(profile: str, **options: Any) -> tuple[Path, Simulator]:
-        chosen, _ = profiles.load(profile)
-        device = devices.simulator(chosen, devices.Play(options=options))
-        baud = chosen.port.baud if chosen.port else 9600
-        stage = Stage(device, tmp_path / "tty", baud=baud)
-        read, write = os.pipe()
-        stage.begin(time.monotonic_ns())
-        thread = threading.Thread(target=play, args=([stage], read))
-        thread.start()
-        running.append((stage, (read, write), thread))
-        return tmp_path / "tty", device
+        def start(profile: str, **options: Any) -> tuple[Path, Simulator]:
+            chosen, _ = profiles.load(profile)
+            device = devices.simulator(chosen, devices.Play(options=options))
+            baud = chosen.port.baud if chosen.port else 9600
+            stack.enter_context(playing(Stage(device, tmp_path / "tty", baud=baud)))
+            return tmp_path / "tty", device
 
-    yield start
-    for stage, (read, write), thread in running:
-        os.close(write)
-        thread.join(WAIT_S)
-        os.close(read)
-        stage.end()
+        yield start
 
 
 def device(*arguments: str) -> tuple[int, dict[str, dict[str, str]], str]:

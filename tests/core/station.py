@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,10 +27,11 @@ from gateway.detect.scale import Condition as ScaleCondition
 from gateway.detect.scale import Measure, Scale
 from gateway.detect.scale import Step as ScaleStep
 from gateway.detect.settings import Sensitivity
-from gateway.drill.stage import Stage, play
+from gateway.drill.stage import Stage
 from gateway.events import MICRO, NS, Diagnostic, Hazard, Level, Reading, Scans, parse_micro
 from gateway.plan.rules import Clause, Condition, LevelRule, Pattern, Plan, Step
 from gateway.siren.modbus_relay import ModbusRelaySimulator
+from tests.staged import playing
 
 REPOSITORY = Path(__file__).parents[2]
 WAIT_S = 30.0
@@ -209,28 +209,14 @@ class Site:
         self.children: list[int] = []
         self._log = folder / "relay.jsonl"
         self._stages = contextlib.ExitStack()
-        self._play(Stage(ModbusRelaySimulator(), folder / "relay", log=self._opened_log()))
+        self.plug(Stage(ModbusRelaySimulator(), folder / "relay", log=self._opened_log()))
 
     def _opened_log(self) -> Any:
         return self._stages.enter_context(self._log.open("w"))
 
-    def _play(self, stage: Stage) -> None:
-        stage.begin(time.monotonic_ns())
-        read, write = os.pipe()
-        thread = threading.Thread(target=play, args=([stage], read))
-        thread.start()
-
-        def end() -> None:
-            os.close(write)
-            thread.join(WAIT_S)
-            os.close(read)
-            stage.end()
-
-        self._stages.callback(end)
-
     def plug(self, stage: Stage) -> None:
         """Another simulated device."""
-        self._play(stage)
+        self._stages.enter_context(playing(stage))
 
     def configure(self, pattern: Pattern = LONG, *sensors: Sensor) -> Compiled:
         """Install a configuration with the contact, the siren and further sensors."""
