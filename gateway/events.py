@@ -418,8 +418,7 @@ class Alert:
 
     ``audiences`` are whom the plan wants to be told, ``event_code`` its CAP event as LIST=CODE,
     ``expires_ns`` until when this step is valid if no other follows. ``earlier`` holds the UTC
-    times, as text, of the steps before this one; of many the latest. ``sounds`` (not published)
-    says whether the level's pattern begins.
+    times, as text, of the steps before this one; of many the latest.
     """
 
     id: str
@@ -438,7 +437,6 @@ class Alert:
     event_code: str = ""
     expires_ns: int = 0
     earlier: tuple[str, ...] = ()
-    sounds: bool = field(default=True, metadata={"hidden": True})
 
     @property
     def decided_ns(self) -> int:

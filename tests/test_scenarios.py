@@ -12,6 +12,7 @@ import select
 import subprocess
 import sys
 import tty
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -113,7 +114,8 @@ def run(
     """The station of ``sensors`` on simulated ``devices`` by port, for so long from ``utc`` on."""
     path = folder / "gateway.toml"
     path.write_text(STATION + RELAY + sensors)
-    core = Core(compile_config(path), 0)
+    sent: dict[str, bytearray] = defaultdict(bytearray)
+    core = Core(compile_config(path), 0, lambda port, data: sent[port].extend(data))
     core.set_utc_offset(parse_iso(utc))
     board = ModbusRelaySimulator({"pulse_restarts": "yes"})
     outcome = Outcome()
@@ -127,7 +129,7 @@ def run(
                 device.powered(0)
             core.opened(port, 0)
         while t <= seconds * NS:
-            _exchange(core, wires, t)
+            _exchange(core, sent, wires, t)
             _note(core, board, outcome)
             due = [core.next_deadline(), *(wire.next_deadline() for wire in wires.values())]
             t = max(t + 1, min(at for at in due if at is not None))
@@ -138,11 +140,12 @@ def run(
     return outcome
 
 
-def _exchange(core: Core, wires: dict[str, Wire], t: int) -> None:
+def _exchange(core: Core, sent: dict[str, bytearray], wires: dict[str, Wire], t: int) -> None:
     more = True
     while more:
         more = False
-        for port, data in core.to_send().items():
+        while sent:
+            port, data = sent.popitem()
             wires[port].ask(bytes(data), t)
             more = True
         for port, wire in wires.items():

@@ -9,10 +9,11 @@ daemon, run on recorded time. The way through it::
 
 The shell (``gateway.core.shell``) and the replay (``gateway.drill.replay``) drive it with
 :meth:`Core.bytes`, :meth:`Core.packets`, :meth:`Core.readings` and :meth:`Core.tick`, and drain
-:meth:`Core.to_send` (bytes by port), :meth:`Core.published` (events) and :meth:`Core.data`.
+:meth:`Core.published` (events) and :meth:`Core.data`. What a port is to be sent does not wait to be
+drained: it is handed out the moment it is decided, before anything is said of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,6 @@ from gateway.detect.gauge import MAX_MAINTENANCE_S, Gauge
 from gateway.drivers import load_object
 from gateway.events import (
     NS,
-    Alert,
     ArmingChange,
     Candidate,
     Coincidence,
@@ -52,7 +52,7 @@ from gateway.events import (
     Scans,
     SirenState,
 )
-from gateway.plan.lifecycle import Lifecycle
+from gateway.plan.lifecycle import AlertStep, Lifecycle
 
 _BAD = frozenset({"flat", "dead", "clipped", "noise", "polarity"})
 """Kinds of bad data for which a channel loses its vote until it recovers."""
@@ -158,12 +158,21 @@ class Core:
     Args:
         config: the compiled configuration.
         t: time now on the core's clock, ns.
+        send: takes the path of a port and what is to be written to it at once; None: nobody does.
         live: the daemon; decisions act at once. Otherwise (replay) they wait until every sensor
             has been read past their time, and act at their own time.
     """
 
-    def __init__(self, config: Compiled, t: int = 0, *, live: bool = True) -> None:
+    def __init__(
+        self,
+        config: Compiled,
+        t: int = 0,
+        send: Callable[[str, bytes], None] | None = None,
+        *,
+        live: bool = True,
+    ) -> None:
         self.config = config
+        self._send = send
         self._live = live
         self._t = t
         self._utc_offset_ns = 0
@@ -200,8 +209,7 @@ class Core:
         self._shared = SharedShaking(self._site.window_ns)
         self._first_motions = FirstMotions()
         self._last_coincidence: Coincidence | None = None
-        self._send: dict[str, bytearray] = {}
-        self._published: list[tuple[Event, int]] = []
+        self._published: list[tuple[Event | AlertStep, int]] = []
         self._data: list[Packet | Reading | Measured] = []
         self._reported: dict[str, bool | None] = {}
         self.device_utc: tuple[int, int] | None = None
@@ -530,30 +538,34 @@ class Core:
         status, offset = self._arming.status, self._utc_offset_ns
         self._alerts(self._lifecycle.shaking(motion, votes, status, offset), t)
 
-    def _alerts(self, alerts: list[Alert], t: int) -> None:
-        for alert in alerts:
-            self._publish([alert])
-            offset = self._utc_offset_ns if self._utc_sure else None
-            rule = self._lifecycle.sounding_rule(alert, offset)
+    def _alerts(self, steps: list[AlertStep], t: int) -> None:
+        for step in steps:
+            self._publish([step])
+            rule = step.sounding_rule(self._utc_offset_ns if self._utc_sure else None)
+            if rule is not None:
+                pattern = self._arming.pattern(step.status, rule.pattern)
+                wanted = Request(step.id, step.status, step.hazard, step.level, pattern, t)
             for name, arbiter in self._arbiters.items():
-                if rule is not None and rule.sounds(name):
-                    pattern = self._arming.pattern(alert.status, rule.pattern)
-                    arbiter.request(
-                        Request(alert.id, alert.status, alert.hazard, alert.level, pattern, t), t
-                    )
-                elif alert.sounds or alert.phase is Phase.cancel:
-                    arbiter.withdraw(alert.id, t, f"alert {alert.phase}")
-                if alert.phase in (Phase.cancel, Phase.expire):
-                    arbiter.forget(alert.id)  # what has begun may sound to its end
+                if rule is not None and (not rule.sirens or name in rule.sirens):
+                    arbiter.request(wanted, t)
+                elif step.sounds or step.phase is Phase.cancel:
+                    arbiter.withdraw(step.id, t, f"alert {step.phase}")
+                if step.phase in (Phase.cancel, Phase.expire):
+                    arbiter.forget(step.id)  # what has begun may sound to its end
             self._collect_all(t)
 
     def advance(self, t: int) -> None:
         """Everything of plan and sirens that is due by ``t``, each at its own time."""
         while True:
-            due = _earlier(self._lifecycle.next_deadline(), self._arming.until_ns)
+            due = t + 1
+            if (at := self._lifecycle.next_deadline()) is not None and at < due:
+                due = at
+            if (at := self._arming.until_ns) is not None and at < due:
+                due = at
             for arbiter in self._arbiters.values():
-                due = _earlier(due, arbiter.next_deadline())
-            if due is None or due > t:
+                if (at := arbiter.next_deadline()) is not None and at < due:
+                    due = at
+            if due > t:
                 return
             if _due(self._arming.until_ns, due):
                 self.arm(Arming(by="time over"), due)
@@ -568,6 +580,8 @@ class Core:
     def _collect_all(self, t: int) -> None:
         for group in self._sirens.values():
             self._collect(group, t)
+        for arbiter in self._arbiters.values():
+            self._publish(arbiter.actions())
 
     def _collect(self, group: _Sirens, t: int) -> None:
         for arbiter in group.arbiters.values():
@@ -577,7 +591,6 @@ class Core:
                     group.driver.sound(command.siren, command.until_ns, t)
                 else:
                     group.driver.silence(command.siren, t)
-            self._publish(arbiter.actions())
         self._drain(group.path, group.driver)
 
     def _siren_answers(
@@ -761,9 +774,9 @@ class Core:
 
     def cancel(self, alert_id: str, t: int, reason: str) -> bool:
         """End an alert by order; False if there is none of that id."""
-        alerts = self._lifecycle.cancel(alert_id, t, reason)
-        self._alerts(alerts, t)
-        return bool(alerts)
+        steps = self._lifecycle.cancel(alert_id, t, reason)
+        self._alerts(steps, t)
+        return bool(steps)
 
     def note(self, component: str, kind: str, t: int, detail: str, *, wrong: bool) -> None:
         """A condition of the shell's own (journal, clock, feed) begins or ends."""
@@ -779,23 +792,19 @@ class Core:
     # -- outputs ---------------------------------------------------------------------------------
 
     def _drain(self, port: str, driver: Any) -> None:
-        if data := driver.to_send():
-            self._send.setdefault(port, bytearray()).extend(data)
+        data = driver.to_send()
+        if data and self._send is not None:
+            self._send(port, data)
 
-    def _publish(self, events: Iterable[Event]) -> None:
+    def _publish(self, events: Iterable[Event | AlertStep]) -> None:
         for event in events:
             self._published.append((event, self._utc_offset_ns))
-
-    def to_send(self) -> dict[str, bytearray]:
-        """Bytes by port, each given once."""
-        drained, self._send = self._send, {}
-        return drained
 
     def published(self) -> list[tuple[Event, int]]:
         """Events with the UTC offset that held when they were decided, each given once."""
         drained, self._published = self._published, []
         return [
-            (self._lifecycle.worded(event) if isinstance(event, Alert) else event, offset_ns)
+            (self._lifecycle.worded(event) if isinstance(event, AlertStep) else event, offset_ns)
             for event, offset_ns in drained
         ]
 
@@ -896,12 +905,6 @@ class Core:
                 if name in self._arbiters:
                     self._arbiters[name].restore(saved, t)
         self._collect_all(t)
-
-
-def _earlier(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return min(one, other)
 
 
 def _due(deadline: int | None, t: int) -> bool:

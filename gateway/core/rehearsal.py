@@ -55,10 +55,8 @@ def rehearse(config: Compiled) -> bool:
         for path in {siren.port.path for siren in sirens if siren.port}:
             core.opened(path, t)
         core.readings(_NAME, [Reading(_NAME, t, "contact", MICRO)], t)
-        core.to_send()
         core.readings(_NAME, [Reading(_NAME, t + NS, "contact", 0)], t + NS)
         core.shaken(_shaking(t + 2 * NS), t + 2 * NS)
-        core.to_send()
         core.tick(t + 10 * NS)
         told += sum(
             isinstance(event, SirenAction) and event.action == "on" for event, _ in core.published()

@@ -112,8 +112,8 @@ class Shell:
         self._journal = Journal.start(state / "core", wait_s=JOURNAL_WAIT_S)
         self._t = boottime_ns()
         self._selector = selectors.DefaultSelector()
-        self._core = Core(config, self._t)
         self._lines = self._make_lines()
+        self._core = Core(config, self._t, self._send)
         self._watched: dict[str, tuple[int, int]] = {}
         self._port_fds: set[int] = set()
         self._at_rest: set[str] = set()
@@ -214,7 +214,6 @@ class Shell:
         notify("STOPPING=1")
         t = boottime_ns()
         self._core.stop(t, f"core stopped by {self._stopping or 'an error'}")
-        self._write()
         while self._core.loud() and self._t < t + NS:
             self._turn(NS // 50)
         self._hand_over()
@@ -240,7 +239,6 @@ class Shell:
             key.data(mask)
         if due is not None and due <= self._t:
             self._core.tick(self._t)
-            self._write()
         self._tend_lines()
         self._hand_over()
         self._take_orders()
@@ -262,14 +260,12 @@ class Shell:
                 port.flush()
             if mask & selectors.EVENT_READ and (data := port.read(self._t)):
                 core.bytes(path, data, self._t)
-                self._write()
 
         return ready
 
-    def _write(self) -> None:
-        for path, data in self._core.to_send().items():
-            if path in self._lines:
-                self._lines[path].write(bytes(data))
+    def _send(self, path: str, data: bytes) -> None:
+        if (line := self._lines.get(path)) is not None:
+            line.write(data)
 
     def _tend_lines(self) -> None:
         for path, port in self._lines.items():
@@ -280,7 +276,6 @@ class Shell:
                     self._core.opened(path, self._t)
                 else:
                     self._core.lost(path, self._t, reason)
-                self._write()
             self._watch(path, port)
 
     def _watch(self, path: str, port: Line) -> None:
@@ -462,12 +457,10 @@ class Shell:
                 pattern = str(arguments.get("pattern", "disaster"))
                 request = Request(command.id, command.status, None, level, pattern, t)
                 self._core.siren_on(request, sirens, t)
-                self._write()
                 return "fired"
             case Action.siren_test:
                 request = Request(command.id, command.status, None, Level.none, "chirp", t)
                 self._core.siren_on(request, sirens, t)
-                self._write()
                 return "fired"
             case Action.arm:
                 self._core.arm(Arming.order(Mode.armed, None, t, by, "full"), t)
@@ -479,7 +472,6 @@ class Shell:
             case Action.warning:
                 hazard, level, expires_utc_ns = _warning(command)
                 self._core.warn(hazard, level, expires_utc_ns, t, command.id, by)
-        self._write()
         return "accepted"
 
     def _reply(self, command: Command, outcome: Any, reason: str) -> None:
@@ -525,7 +517,6 @@ class Shell:
                     raise ValueError(f"no alert {request.get('alert')!r} is active")
             case other:
                 raise ValueError(f"unknown request {other!r}")
-        self._write()
         return {"ok": True}
 
     def _sound(self, request: Mapping[str, Any], sirens: tuple[str, ...]) -> str:
@@ -535,7 +526,6 @@ class Shell:
         pattern = str(request.get("pattern", "chirp"))
         asked = Request(name, status, None, Level.none, pattern, self._t)
         self._core.siren_on(asked, sirens, self._t)
-        self._write()
         return name
 
     def _maintain(self, request: Mapping[str, Any], by: str) -> None:

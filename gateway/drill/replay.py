@@ -289,7 +289,6 @@ class _Feeder:
         end_ns = packet.start_ns + round((columns - 1) * NS / packet.rate_hz)
         self._core.packets(name, [packet], end_ns)
         self._core.data()
-        self._core.to_send()
         return end_ns
 
     def _give_reading(self, name: str, reading: Reading) -> int:
@@ -305,7 +304,6 @@ class _Feeder:
             self._let_pass(port, t)
             self._core.bytes(port, data, t)
             self._core.data()
-            self._core.to_send()
             last = t
         self._core.ended(capture.sensor.name)
         return last
@@ -315,7 +313,6 @@ class _Feeder:
         before = None
         while (due := self._core.driver_deadline(port)) is not None and due <= t and due != before:
             self._core.tick(due)
-            self._core.to_send()
             before = due
 
 

@@ -41,6 +41,7 @@ from gateway.events import (
     Phase,
     Status,
     iso,
+    parse_iso,
 )
 from gateway.plan.rules import LevelRule, Plan
 from gateway.plan.texts import Ending, worded
@@ -74,7 +75,7 @@ class Active:
     ``acknowledged`` is the level at which the sirens were switched off. ``interrupted`` marks an
     alert that was restored after a reboot: it is known, and nothing sounds for it until fresh data
     come. ``reason`` and ``inputs`` are those of the last decision, ``said`` the UTC times of its
-    steps so far, as text, ``said_ns`` the time of the last one.
+    steps so far, ns, ``said_ns`` the time of the last one on the core's clock.
     """
 
     id: str
@@ -91,8 +92,60 @@ class Active:
     interrupted: bool = False
     reason: str = ""
     inputs: Inputs = field(default_factory=dict)
-    said: tuple[str, ...] = ()
+    said: tuple[int, ...] = ()
     said_ns: int = 0
+
+
+@dataclass(slots=True)
+class AlertStep:
+    """A step in the life of an alert, as the sirens need it.
+
+    :meth:`Lifecycle.worded` makes of it what is published, after the sirens have been told.
+    ``rule`` is that of the level; ``sounds`` says whether its pattern begins. ``earlier`` are the
+    UTC times of the steps before, ns, ``escalated`` whether the alert has been escalated.
+    """
+
+    id: str
+    plan: Plan
+    level: Level
+    phase: Phase
+    status: Status
+    time_ns: int
+    reason: str
+    inputs: Inputs
+    sounds: bool
+    rule: LevelRule | None
+    earlier: tuple[int, ...]
+    escalated: bool
+
+    @property
+    def hazard(self) -> Hazard:
+        return self.plan.hazard
+
+    def sounding_rule(self, utc_offset_ns: int | None) -> LevelRule | None:
+        """The rule whose siren is to sound now; None where none is.
+
+        Without ``utc_offset_ns`` (a clock that nobody vouches for) no hour is a quiet one.
+        """
+        rule = self.rule
+        if rule is None or not self.sounds or not rule.pattern:
+            return None
+        if (
+            utc_offset_ns is not None
+            and self.plan.quiet_hours is not None
+            and self.plan.quiet(self.level, self.time_ns + utc_offset_ns)
+        ):
+            return None
+        return rule
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """Whom the plan wants to be told, those of an escalation included."""
+        rule = self.rule
+        found = (rule.audiences if rule else ()) or self.plan.audiences
+        if rule is not None and rule.escalation is not None and self.escalated:
+            found += tuple(a for a in rule.escalation.audiences if a not in found)
+        return found
 
 
 def shaking_inputs(motion: GroundMotion, votes: int) -> Inputs:
@@ -121,7 +174,7 @@ class Lifecycle:
         self._station = station
         self._name = name or station
         self._plans = {plan.hazard: plan for plan in plans}
-        self._grounds: dict[Hazard, dict[str, _Ground]] = {}
+        self._grounds: dict[Hazard, dict[str, _Ground]] = {plan.hazard: {} for plan in plans}
         self.active: dict[Hazard, Active] = {}
         self._ended: dict[Hazard, int] = {}
         self._spent: dict[Hazard, Level] = {}
@@ -137,32 +190,35 @@ class Lifecycle:
     def plan(self, hazard: Hazard) -> Plan | None:
         return self._plans.get(hazard)
 
-    def sounding_rule(self, alert: Alert, utc_offset_ns: int | None) -> LevelRule | None:
-        """The rule whose siren is to sound for this step; None where none is.
-
-        Without ``utc_offset_ns`` (a clock that nobody vouches for) no hour is a quiet one.
-        """
-        plan = self._plans.get(alert.hazard)
-        if plan is None or not alert.sounds:
-            return None
-        rule = plan.rule(alert.level)
-        if rule is None or not rule.pattern:
-            return None
-        if utc_offset_ns is not None and plan.quiet(alert.level, alert.time_ns + utc_offset_ns):
-            return None
-        return rule
-
-    def worded(self, alert: Alert) -> Alert:
-        """The alert with its texts, for people; made after the sirens have been told."""
-        zh, en = worded(alert, self._plans[alert.hazard], self._name)
-        inputs = {k: round(v, 4) if isinstance(v, float) else v for k, v in alert.inputs.items()}
+    def worded(self, step: AlertStep) -> Alert:
+        """The step as it is published, with its texts for people."""
+        plan = step.plan
+        over = step.phase in (Phase.cancel, Phase.expire)
+        alert = Alert(
+            id=step.id,
+            station=self._station,
+            hazard=plan.hazard,
+            level=step.level,
+            phase=step.phase,
+            status=step.status,
+            time_ns=step.time_ns,
+            reason=step.reason,
+            plan=f"{plan.hazard} {plan.version}",
+            inputs=step.inputs,
+            audiences=step.audiences,
+            event_code=plan.cap_event,
+            expires_ns=step.time_ns + (0 if over else round(plan.valid_s * NS)),
+            earlier=tuple(map(iso, step.earlier)),
+        )
+        zh, en = worded(alert, plan, self._name)
+        inputs = {k: round(v, 4) if isinstance(v, float) else v for k, v in step.inputs.items()}
         return replace(alert, text_zh=zh, text_en=en, inputs=inputs)
 
     # -- shaking ---------------------------------------------------------------------------------
 
     def shaking(
         self, motion: GroundMotion, votes: int, status: Status, utc_offset_ns: int
-    ) -> list[Alert]:
+    ) -> list[AlertStep]:
         """Confirmed shaking of this site. One that an order has cancelled stays cancelled."""
         plan = self._plans.get(Hazard.earthquake)
         if plan is None or motion.since_ns == self._cancelled_shaking:
@@ -179,20 +235,19 @@ class Lifecycle:
             lower = STATUS_RANK[status] > STATUS_RANK[current.status]
             renewed = current.interrupted or lower or motion.since_ns != current.shaking_since
             if rule.level < current.level or (rule.level is current.level and not renewed):
-                self._schedule()
+                self._scheduled = False
                 return []
-        elif not self._may_begin(plan, motion.time_ns):
+        elif motion.time_ns < self._rearmed_ns(plan):
             return []
         inputs["basis"] = "predicted" if clause.predicted else "observed"
         inputs["grade"] = inputs["predicted_intensity" if clause.predicted else "intensity"]
-        alerts = self._raise(plan, rule.level, clause.text, inputs, motion.time_ns, status)
+        steps = self._raise(plan, rule.level, clause.text, inputs, motion.time_ns, status)
         self.active[Hazard.earthquake].shaking_since = motion.since_ns
-        self._schedule()
-        return alerts
+        return steps
 
     # -- scales ----------------------------------------------------------------------------------
 
-    def level(self, change: LevelChange, status: Status, utc_offset_ns: int) -> list[Alert]:
+    def level(self, change: LevelChange, status: Status, utc_offset_ns: int) -> list[AlertStep]:
         """A scale of this station reached another level."""
         ground = self._ground(change.hazard, change.sensor, change.scale)
         if ground is None:
@@ -209,7 +264,7 @@ class Lifecycle:
         }
         return self._judge(change.hazard, ground, change.time_ns, status, utc_offset_ns)
 
-    def observed(self, seen: Observed, status: Status, utc_offset_ns: int) -> list[Alert]:
+    def observed(self, seen: Observed, status: Status, utc_offset_ns: int) -> list[AlertStep]:
         """What a scale knows has changed, and the plan looks at more than its level."""
         ground = self._ground(seen.hazard, seen.sensor, seen.scale)
         if ground is None:
@@ -224,33 +279,46 @@ class Lifecycle:
         return self._judge(seen.hazard, ground, seen.time_ns, status, utc_offset_ns)
 
     def _ground(self, hazard: Hazard, sensor: str, scale: str) -> _Ground | None:
-        if hazard not in self._plans:
+        grounds = self._grounds.get(hazard)
+        if grounds is None:
             return None
-        return self._grounds.setdefault(hazard, {}).setdefault(f"{sensor} {scale}", _Ground())
+        key = f"{sensor} {scale}"
+        ground = grounds.get(key)
+        if ground is None:
+            ground = grounds[key] = _Ground()
+        return ground
 
     def _judge(
         self, hazard: Hazard, ground: _Ground, t: int, status: Status, utc_offset_ns: int
-    ) -> list[Alert]:
+    ) -> list[AlertStep]:
         """What the plan makes of a ground, and what follows for the alert."""
         plan = self._plans[hazard]
         self._utc_offset_ns = utc_offset_ns
+        self._scheduled = False
         found = plan.match(ground.inputs)
-        ground.level = found[0].level if found else Level.none
-        ground.reason = found[1].text if found else ""
+        if found is None:
+            ground.level, ground.reason = Level.none, ""
+        else:
+            ground.level, ground.reason = found[0].level, found[1].text
         best = self._best(hazard, ground)
-        spent = min(self._spent.get(hazard, Level.none), best.level)
-        self._spent[hazard] = spent
+        spent = self._spent.get(hazard, Level.none)
+        if spent > best.level:
+            spent = self._spent[hazard] = best.level
         current = self.active.get(hazard)
         if current is None:
             self._waiting.pop(hazard, None)
             if best.level > spent:
-                if self._may_begin(plan, t):
-                    alerts = self._raise_to(plan, best, t, status)
-                    self._schedule()
-                    return alerts
-                self._waiting[hazard] = (self._rearmed_ns(plan), status)
-            self._schedule()
+                rearmed_ns = self._rearmed_ns(plan)
+                if t >= rearmed_ns:
+                    return self._raise_to(plan, best, t, status)
+                self._waiting[hazard] = (rearmed_ns, status)
             return []
+        return self._go_on(current, ground, best, t, status)
+
+    def _go_on(
+        self, current: Active, ground: _Ground, best: _Ground, t: int, status: Status
+    ) -> list[AlertStep]:
+        """What follows for an alert that has begun."""
         for level in Level:
             if level <= best.level:
                 current.fallen.pop(level, None)
@@ -258,23 +326,20 @@ class Lifecycle:
                 current.fallen.setdefault(level, t)
         again = current.interrupted or STATUS_RANK[status] > STATUS_RANK[current.status]
         if best.level > current.level or (again and best.level and ground.level is best.level):
-            alerts = self._raise_to(plan, best, t, status)
-            self._schedule()
-            return alerts
+            return self._raise_to(self._plans[current.hazard], best, t, status)
         if current.interrupted and not best.level:
             current.interrupted = False  # a scale has spoken: it is not reached any more
-        self._schedule()
         return self.tick(t)
 
     def _best(self, hazard: Hazard, fresh: _Ground | None = None) -> _Ground:
         """The ground with the highest level; of several the fresh one."""
         best = fresh
-        for ground in self._grounds.get(hazard, {}).values():
+        for ground in self._grounds[hazard].values():
             if best is None or ground.level > best.level:
                 best = ground
         return best or _Ground()
 
-    def _raise_to(self, plan: Plan, ground: _Ground, t: int, status: Status) -> list[Alert]:
+    def _raise_to(self, plan: Plan, ground: _Ground, t: int, status: Status) -> list[AlertStep]:
         inputs = {**ground.inputs, "basis": "observed"}
         return self._raise(plan, ground.level, ground.reason, inputs, t, status)
 
@@ -282,27 +347,30 @@ class Lifecycle:
 
     def _raise(
         self, plan: Plan, level: Level, reason: str, inputs: Inputs, t: int, status: Status
-    ) -> list[Alert]:
+    ) -> list[AlertStep]:
         """An alert begins, rises or is renewed."""
-        alerts = []
+        steps = []
+        self._scheduled = False
         current = self.active.get(plan.hazard)
         if current is not None and STATUS_RANK[status] > STATUS_RANK[current.status]:
             why = f"what follows is {status}"
-            alerts.append(self._end(current, t, Phase.cancel, why, Ending.real))
+            steps.append(self._end(current, t, Phase.cancel, why, Ending.real))
             current = None
-        phase = Phase.alert if current is None else Phase.update
         if current is None:
+            phase = Phase.alert
             current = self._begin(plan, level, status, t)
-        if level > current.acknowledged:
-            current.acknowledged = Level.none
-        current.fallen = {x: at for x, at in current.fallen.items() if x <= level}
-        current.level, current.since_ns, current.held_ns = level, t, t
+        else:
+            phase = Phase.update
+            if level > current.acknowledged:
+                current.acknowledged = Level.none
+            current.fallen = {x: at for x, at in current.fallen.items() if x <= level}
+            current.level, current.since_ns, current.held_ns = level, t, t
+            current.reminded, current.interrupted = 0, False
         current.reason, current.inputs = reason, inputs
-        current.reminded, current.interrupted = 0, False
-        alerts.append(self._alert(current, phase, t))
-        return alerts
+        steps.append(self._say(current, phase, t))
+        return steps
 
-    def _lower(self, current: Active, t: int) -> list[Alert]:
+    def _lower(self, current: Active, t: int) -> list[AlertStep]:
         """The hold time of the level is over: the next one below that still counts, or the end."""
         plan = self._plans[current.hazard]
         best = self._best(current.hazard)
@@ -323,9 +391,9 @@ class Lifecycle:
         reason = best.reason or current.reason
         current.reason, current.inputs = reason, {**best.inputs, "basis": "observed"}
         inputs = {**current.inputs, "from": was.name}
-        return [self._alert(current, Phase.update, t, inputs=inputs, sounds=False)]
+        return [self._say(current, Phase.update, t, inputs=inputs, sounds=False)]
 
-    def _remind(self, current: Active, t: int) -> list[Alert]:
+    def _remind(self, current: Active, t: int) -> list[AlertStep]:
         """The level lasts and nobody has switched the sirens off."""
         rule = self._plans[current.hazard].rule(current.level)
         if rule is None or rule.escalation is None:
@@ -334,30 +402,28 @@ class Lifecycle:
         lasted = f"{current.level.name} for {(t - current.since_ns) / NS:g} s"
         reason = f"{lasted}, not switched off: {current.reminded} of {rule.escalation.times}"
         inputs = {**current.inputs, "reminder": float(current.reminded)}
-        return [self._alert(current, Phase.update, t, reason=reason, inputs=inputs)]
+        return [self._say(current, Phase.update, t, reason=reason, inputs=inputs)]
 
-    def _renew(self, current: Active, t: int) -> list[Alert]:
+    def _renew(self, current: Active, t: int) -> list[AlertStep]:
         """What was said would soon lose its validity, and is still so."""
         inputs = {**current.inputs, "lasting": 1.0}
         reason = f"still {current.level.name}: {current.reason}"
-        return [self._alert(current, Phase.update, t, reason=reason, inputs=inputs, sounds=False)]
+        return [self._say(current, Phase.update, t, reason=reason, inputs=inputs, sounds=False)]
 
     def acknowledge(self) -> None:
         """Somebody switched the sirens off: levels that stand are not escalated any more."""
         for current in self.active.values():
             current.acknowledged = max(current.acknowledged, current.level)
-        self._schedule()
+        self._scheduled = False
 
-    def cancel(self, alert_id: str, t: int, reason: str) -> list[Alert]:
+    def cancel(self, alert_id: str, t: int, reason: str) -> list[AlertStep]:
         """End an alert on command."""
         for current in list(self.active.values()):
             if current.id == alert_id:
                 if current.shaking_since is not None:
                     self._cancelled_shaking = current.shaking_since
                 self._spent[current.hazard] = self._best(current.hazard).level
-                ended = self._end(current, t, Phase.cancel, reason, Ending.ordered)
-                self._schedule()
-                return [ended]
+                return [self._end(current, t, Phase.cancel, reason, Ending.ordered)]
         return []
 
     # -- time ------------------------------------------------------------------------------------
@@ -370,9 +436,6 @@ class Lifecycle:
             self._next = min(times, default=None)
             self._scheduled = True
         return self._next
-
-    def _schedule(self) -> None:
-        self._scheduled = False
 
     def _due(self, current: Active) -> tuple[int, str]:
         """When an alert's next step by itself is due, and which; the earliest, ends first."""
@@ -400,9 +463,9 @@ class Lifecycle:
         times.append((current.said_ns + round(plan.valid_s * NS) // 2, "renew"))
         return min(times, key=lambda item: (item[0], _ORDER.index(item[1])))
 
-    def tick(self, t: int) -> list[Alert]:
+    def tick(self, t: int) -> list[AlertStep]:
         """Everything that is due by ``t``, each at its own time."""
-        steps: list[Alert] = []
+        steps: list[AlertStep] = []
         while (due := self.next_deadline()) is not None and due <= t:
             for current in list(self.active.values()):
                 at, what = self._due(current)
@@ -412,10 +475,10 @@ class Lifecycle:
                 if at <= due:
                     del self._waiting[hazard]
                     steps += self._raise_to(self._plans[hazard], self._best(hazard), at, status)
-            self._schedule()
+            self._scheduled = False
         return steps
 
-    def _step(self, current: Active, t: int, what: str) -> list[Alert]:
+    def _step(self, current: Active, t: int, what: str) -> list[AlertStep]:
         ending = Ending.run_out
         match what:
             case "lower":
@@ -454,7 +517,7 @@ class Lifecycle:
                 "interrupted": a.interrupted,
                 "reason": a.reason,
                 "inputs": a.inputs,
-                "said": list(a.said),
+                "said": [iso(at) for at in a.said],
                 "said_ns": a.said_ns,
                 "grounds": {
                     key: {
@@ -492,7 +555,7 @@ class Lifecycle:
                 interrupted=bool(item["interrupted"]) or not same_boot,
                 reason=item["reason"],
                 inputs=dict(item["inputs"]),
-                said=tuple(item["said"]),
+                said=tuple(map(parse_iso, item["said"])),
                 said_ns=t,
             )
             if same_boot:
@@ -505,7 +568,7 @@ class Lifecycle:
                     for key, g in item["grounds"].items()
                 }
             self.active[hazard] = current
-        self._schedule()
+        self._scheduled = False
 
     def past(self) -> dict[str, dict[str, Any]]:
         """What is to be remembered of alerts that have ended, as plain JSON types."""
@@ -523,10 +586,9 @@ class Lifecycle:
     # -- parts -----------------------------------------------------------------------------------
 
     def _rearmed_ns(self, plan: Plan) -> int:
-        return self._ended[plan.hazard] + round(plan.rearm_s * NS)
-
-    def _may_begin(self, plan: Plan, t: int) -> bool:
-        return plan.hazard not in self._ended or t >= self._rearmed_ns(plan)
+        """From when on an alert may begin."""
+        ended_ns = self._ended.get(plan.hazard)
+        return _LONG_AGO if ended_ns is None else ended_ns + round(plan.rearm_s * NS)
 
     def _begin(self, plan: Plan, level: Level, status: Status, t: int) -> Active:
         stamp = iso(t + self._utc_offset_ns).replace("-", "").replace(":", "")
@@ -542,7 +604,7 @@ class Lifecycle:
         self.active[plan.hazard] = current
         return current
 
-    def _alert(
+    def _say(
         self,
         current: Active,
         phase: Phase,
@@ -551,66 +613,38 @@ class Lifecycle:
         reason: str = "",
         inputs: Inputs | None = None,
         sounds: bool = True,
-    ) -> Alert:
-        """The next step of an alert that goes on."""
+    ) -> AlertStep:
+        """The next step of an alert."""
         plan = self._plans[current.hazard]
+        earlier = current.said
+        current.said = (*earlier, t + self._utc_offset_ns)[-SAID:]
         current.said_ns = t
-        return self._say(
-            current,
+        return AlertStep(
+            current.id,
+            plan,
+            current.level,
             phase,
+            current.status,
             t,
-            level=current.level,
-            reason=reason or current.reason,
-            inputs=current.inputs if inputs is None else inputs,
-            audiences=_audiences(plan, current),
-            expires_ns=t + round(plan.valid_s * NS),
-            sounds=sounds,
+            reason or current.reason,
+            current.inputs if inputs is None else inputs,
+            sounds,
+            plan.rule(current.level),
+            earlier,
+            current.reminded > 0,
         )
 
-    def _end(self, current: Active, t: int, phase: Phase, reason: str, ending: Ending) -> Alert:
-        """The last step of an alert."""
+    def _end(self, current: Active, t: int, phase: Phase, reason: str, ending: Ending) -> AlertStep:
+        """The last step of an alert, told to those who were told of its level."""
+        self._scheduled = False
         del self.active[current.hazard]
         self._ended[current.hazard] = t
-        audiences = _audiences(self._plans[current.hazard], current)
         inputs: Inputs = {"from": current.level.name, "ended": ending.value}
-        return self._say(
-            current,
-            phase,
-            t,
-            level=Level.none,
-            reason=reason,
-            inputs=inputs,
-            audiences=audiences,
-            expires_ns=t,
-            sounds=False,
-        )
-
-    def _say(self, current: Active, phase: Phase, t: int, **rest: Any) -> Alert:
-        plan = self._plans[current.hazard]
-        moment = iso(t + self._utc_offset_ns)
-        earlier, current.said = current.said, (*current.said, moment)[-SAID:]
-        return Alert(
-            id=current.id,
-            station=self._station,
-            hazard=current.hazard,
-            phase=phase,
-            status=current.status,
-            time_ns=t,
-            plan=f"{plan.hazard} {plan.version}",
-            event_code=plan.cap_event,
-            earlier=earlier,
-            **rest,
-        )
+        step = self._say(current, phase, t, reason=reason, inputs=inputs, sounds=False)
+        step.level = Level.none
+        return step
 
 
+_LONG_AGO = -(2**63)
 _ORDER = ["longest", "forgotten", "still", "lower", "remind", "renew"]
 """What comes first of several steps that are due at the same time."""
-
-
-def _audiences(plan: Plan, current: Active) -> tuple[str, ...]:
-    """Whom the plan wants to be told of the level, those of its escalation included."""
-    rule = plan.rule(current.level)
-    found = (rule.audiences if rule else ()) or plan.audiences
-    if rule is not None and rule.escalation is not None and current.reminded:
-        found += tuple(a for a in rule.escalation.audiences if a not in found)
-    return found

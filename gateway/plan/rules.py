@@ -130,12 +130,6 @@ class Condition:
     op: Op
     value: float
 
-    def holds(self, inputs: Mapping[str, float | str | None]) -> bool:
-        seen = inputs.get(self.quantity)
-        if seen is None or isinstance(seen, str):
-            return False
-        return bool(OPERATORS[self.op](seen, self.value))
-
     def __str__(self) -> str:
         value = Level(int(self.value)).name if self.quantity == "scale" else f"{self.value:g}"
         return f"{self.quantity} {self.op} {value}"
@@ -148,8 +142,11 @@ class Clause:
     conditions: tuple[Condition, ...]
 
     def holds(self, inputs: Mapping[str, float | str | None]) -> bool:
-        for condition in self.conditions:  # noqa: SIM110  a generator is slower by half
-            if not condition.holds(inputs):
+        for condition in self.conditions:
+            seen = inputs.get(condition.quantity)
+            if seen is None or isinstance(seen, str):
+                return False
+            if not OPERATORS[condition.op](seen, condition.value):
                 return False
         return True
 
@@ -187,10 +184,11 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class LevelRule:
-    """What makes a level and what it does. ``pattern`` is empty where no siren sounds.
+    """What makes a level and what it does.
 
-    ``text`` says what was observed, ``action`` what people should do; ``audiences`` are told of
-    this level, those of the plan where there are none.
+    ``pattern`` is empty where no siren sounds, ``sirens`` where all of them do. ``text`` says what
+    was observed, ``action`` what people should do; ``audiences`` are told of this level, those of
+    the plan where there are none.
     """
 
     level: Level
@@ -203,10 +201,6 @@ class LevelRule:
     action_en: str = ""
     audiences: tuple[str, ...] = ()
     escalation: Escalation | None = None
-
-    def sounds(self, siren: str) -> bool:
-        """Whether this siren is one of those that sound; all are if none is named."""
-        return bool(self.pattern) and (not self.sirens or siren in self.sirens)
 
 
 @dataclass(frozen=True)

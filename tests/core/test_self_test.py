@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.core.compiled import Compiled
 from gateway.core.engine import Core
 from gateway.core.self_test import AGAIN_NS, ANSWER_NS, BUSY_NS, EVERY_NS, SelfTests
 from gateway.events import NS, Event, Health
@@ -15,6 +16,20 @@ from tests.siren.line import MS
 Board = ModbusRelaySimulator | LcusRelaySimulator
 
 
+class Wired(Core):
+    """A core with one port, whose end at the siren can be read."""
+
+    def __init__(self, config: Compiled) -> None:
+        self._line = bytearray()
+        super().__init__(config, 0, lambda _port, data: self._line.extend(data))
+
+    def heard(self) -> bytes:
+        """What came over the line, each byte given once."""
+        data = bytes(self._line)
+        self._line.clear()
+        return data
+
+
 def of(core: Core) -> list[Health]:
     events: list[Event] = [event for event, _ in core.published()]
     return [e for e in events if isinstance(e, Health) and e.kind == "self_test"]
@@ -24,14 +39,14 @@ def result(core: Core) -> str:
     return str(core.status()["sirens"]["main"]["self_test"]["result"])
 
 
-def turn(core: Core, board: Board | None, start: int, end: int) -> None:
+def turn(core: Wired, board: Board | None, start: int, end: int) -> None:
     """Let core and board talk from deadline to deadline."""
     t = start
     while t <= end:
         core.tick(t)
-        if (data := core.to_send().get("r")) and board is not None:
-            board.feed(bytes(data), t)
+        heard = core.heard()
         if board is not None:
+            board.feed(heard, t)
             board.tick(t + 4 * MS)
             if answer := board.to_send():
                 core.bytes("r", answer, t + 10 * MS)
@@ -39,8 +54,8 @@ def turn(core: Core, board: Board | None, start: int, end: int) -> None:
         t = max(t + 11 * MS, end + 1 if due is None else due)
 
 
-def relay_core() -> Core:
-    core = Core(station((gauge("g"),), relay_siren("r")))
+def relay_core() -> Wired:
+    core = Wired(station((gauge("g"),), relay_siren("r")))
     core.opened("r", 0)
     return core
 
@@ -86,7 +101,7 @@ def test_a_board_without_read_back_can_prove_nothing_and_says_so() -> None:
     siren = replace(
         relay_siren("r"), driver="gateway.siren.lcus_relay:LcusRelay", options={}, unit={}
     )
-    core = Core(station((gauge("g"),), siren))
+    core = Wired(station((gauge("g"),), siren))
     core.opened("r", 0)
     turn(core, LcusRelaySimulator(), 0, EVERY_NS // 100)
     assert of(core) == []

@@ -1,5 +1,6 @@
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gateway.events import (
     Status,
 )
 from gateway.plan.files import read_plan
-from gateway.plan.lifecycle import Lifecycle
+from gateway.plan.lifecycle import AlertStep, Lifecycle
 from gateway.plan.rules import Clause, Condition, Escalation, LevelRule
 
 PLANS = tuple(
@@ -108,7 +109,7 @@ GUSTS = {
 """A plan that judges what is measured, whatever the scale says."""
 
 
-def steps(alerts: list[Alert]) -> list[tuple[Phase, Level]]:
+def steps(alerts: Sequence[Alert | AlertStep]) -> list[tuple[Phase, Level]]:
     return [(alert.phase, alert.level) for alert in alerts]
 
 
@@ -243,8 +244,9 @@ def test_a_level_goes_up_at_once_and_down_after_the_hold_time() -> None:
     assert steps(alerts) == [(Phase.alert, Level.yellow), (Phase.update, Level.red)]
     assert alerts[-1].reason == "gust_mps_max_10min >= 30"
     assert tick(subject, 719.9) == []
-    (lowered,) = tick(subject, 720)
-    assert (lowered.phase, lowered.level, lowered.sounds) == (Phase.update, Level.yellow, False)
+    (step,) = subject.tick(720 * NS)
+    assert (step.phase, step.level, step.sounds) == (Phase.update, Level.yellow, False)
+    lowered = subject.worded(step)
     assert lowered.text_zh.startswith("示范站：本地实测风力已低于大风红色标准，降为黄色标准。")
     assert wind(subject, 800, wind_mps_mean_2min=5.0) == []
     (ended,) = tick(subject, 5000)
@@ -289,11 +291,12 @@ def rainstorm(after_s: float = 600, times: int = 2, **changes: Any) -> Lifecycle
 def test_a_level_that_lasts_is_escalated_until_its_times_are_over() -> None:
     subject = rainstorm()
     (began,) = rain(subject, Level.red, 0)
-    reminded = tick(subject, 5000)
-    assert [(a.time_ns // NS, a.phase, a.level, a.sounds) for a in reminded] == [
+    taken = subject.tick(5000 * NS)
+    assert [(step.time_ns // NS, step.phase, step.level, step.sounds) for step in taken] == [
         (600, Phase.update, Level.red, True),
         (900, Phase.update, Level.red, True),
     ]
+    reminded = [subject.worded(step) for step in taken]
     assert "emergency" not in began.audiences
     assert reminded[0].audiences == (*began.audiences, "emergency")
     assert reminded[0].reason == "red for 600 s, not switched off: 1 of 2"
@@ -327,10 +330,12 @@ def test_what_was_said_is_said_again_before_it_expires_and_does_not_sound() -> N
     subject = rainstorm(times=1, after_s=80_000, valid_s=7200.0)
     (began,) = rain(subject, Level.yellow, 0)
     assert began.expires_ns == 7200 * NS
-    again = tick(subject, 7300)
-    assert [(a.time_ns // NS, a.sounds, a.expires_ns // NS) for a in again] == [
-        (3600, False, 10_800),
-        (7200, False, 14_400),
+    taken = subject.tick(7300 * NS)
+    assert [step.sounds for step in taken] == [False, False]
+    again = [subject.worded(step) for step in taken]
+    assert [(a.time_ns // NS, a.expires_ns // NS) for a in again] == [
+        (3600, 10_800),
+        (7200, 14_400),
     ]
     assert again[0].text_zh.startswith("【仍在持续】")
     assert again[0].reason == "still yellow: scale >= yellow"
