@@ -14,7 +14,7 @@ CLOCK_BOOTTIME in the daemon, so that a restarted core in the same boot goes on 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gateway.events import NS, STATUS_RANK, Hazard, Level, SirenAction, SirenCommand, Status
 from gateway.plan.rules import HAZARD_RANK, Pattern
@@ -88,16 +88,17 @@ class Arbiter:
         self._stepped: int | None = None
         """When it was last brought up to date, if ``_next`` has not been worked out since."""
         self._commands: list[SirenCommand] = []
-        self._actions: list[SirenAction] = []
+        self._actions: list[tuple[Request, Literal["on", "off"], int, str]] = []
 
     # -- what is wanted --------------------------------------------------------------------------
 
     def request(self, request: Request, t: int) -> None:
         """An alert begins, rises or is renewed. A silenced alert stays so until its level rises."""
         silenced = self._silenced.get(request.alert)
-        if silenced is not None and request.level <= silenced:
-            return
-        self._silenced.pop(request.alert, None)
+        if silenced is not None:
+            if request.level <= silenced:
+                return
+            del self._silenced[request.alert]
         if self._serving is not None and self._serving.alert == request.alert:
             self._stop_serving(t, "level changed")
         self._requests[request.alert] = request
@@ -230,7 +231,7 @@ class Arbiter:
         if self._active_since is None or rested:
             self._active_since = t
         self._serving = request
-        self._actions.append(self._action(request, "on", t, ""))
+        self._actions.append((request, "on", t, ""))
 
     def _stop_serving(self, t: int, reason: str) -> None:
         request = self._serving
@@ -238,19 +239,7 @@ class Arbiter:
             return
         self._serving = None
         self._active_until = t
-        self._actions.append(self._action(request, "off", t, reason))
-
-    def _action(self, request: Request, action: str, t: int, reason: str) -> SirenAction:
-        return SirenAction(
-            station=self._station,
-            siren=self._siren,
-            alert=request.alert,
-            action="on" if action == "on" else "off",
-            pattern=request.pattern,
-            time_ns=t,
-            status=request.status,
-            reason=reason,
-        )
+        self._actions.append((request, "off", t, reason))
 
     def _deadline(self, request: Request) -> int:
         return request.began_ns + self._length_ns[request.pattern]
@@ -285,7 +274,19 @@ class Arbiter:
     def actions(self) -> list[SirenAction]:
         """Starts and ends of patterns, each given once."""
         drained, self._actions = self._actions, []
-        return drained
+        return [
+            SirenAction(
+                station=self._station,
+                siren=self._siren,
+                alert=request.alert,
+                action=action,
+                pattern=request.pattern,
+                time_ns=t,
+                status=request.status,
+                reason=reason,
+            )
+            for request, action, t, reason in drained
+        ]
 
     # -- state -----------------------------------------------------------------------------------
 

@@ -256,10 +256,10 @@ class Shell:
         port, core = self._lines[path], self._core
 
         def ready(mask: int) -> None:
-            if mask & selectors.EVENT_WRITE:
-                port.flush()
             if mask & selectors.EVENT_READ and (data := port.read(self._t)):
                 core.bytes(path, data, self._t)
+            if mask & selectors.EVENT_WRITE:
+                port.flush()
 
         return ready
 

@@ -241,7 +241,8 @@ class Lifecycle:
             return []
         inputs["basis"] = "predicted" if clause.predicted else "observed"
         inputs["grade"] = inputs["predicted_intensity" if clause.predicted else "intensity"]
-        steps = self._raise(plan, rule.level, clause.text, inputs, motion.time_ns, status)
+        ground = _Ground(level=rule.level, reason=clause.text, inputs=inputs)
+        steps = self._raise(plan, ground, motion.time_ns, status)
         self.active[Hazard.earthquake].shaking_since = motion.since_ns
         return steps
 
@@ -261,6 +262,7 @@ class Lifecycle:
             "window_h": change.window_h,
             "grade": change.value,
             "sensor": change.sensor,
+            "basis": "observed",
         }
         return self._judge(change.hazard, ground, change.time_ns, status, utc_offset_ns)
 
@@ -275,6 +277,7 @@ class Lifecycle:
             **{key: ground.inputs[key] for key in kept if key in ground.inputs},
             **seen.values,
             "sensor": seen.sensor,
+            "basis": "observed",
         }
         return self._judge(seen.hazard, ground, seen.time_ns, status, utc_offset_ns)
 
@@ -310,7 +313,7 @@ class Lifecycle:
             if best.level > spent:
                 rearmed_ns = self._rearmed_ns(plan)
                 if t >= rearmed_ns:
-                    return self._raise_to(plan, best, t, status)
+                    return self._raise(plan, best, t, status)
                 self._waiting[hazard] = (rearmed_ns, status)
             return []
         return self._go_on(current, ground, best, t, status)
@@ -326,7 +329,7 @@ class Lifecycle:
                 current.fallen.setdefault(level, t)
         again = current.interrupted or STATUS_RANK[status] > STATUS_RANK[current.status]
         if best.level > current.level or (again and best.level and ground.level is best.level):
-            return self._raise_to(self._plans[current.hazard], best, t, status)
+            return self._raise(self._plans[current.hazard], best, t, status)
         if current.interrupted and not best.level:
             current.interrupted = False  # a scale has spoken: it is not reached any more
         return self.tick(t)
@@ -339,17 +342,12 @@ class Lifecycle:
                 best = ground
         return best or _Ground()
 
-    def _raise_to(self, plan: Plan, ground: _Ground, t: int, status: Status) -> list[AlertStep]:
-        inputs = {**ground.inputs, "basis": "observed"}
-        return self._raise(plan, ground.level, ground.reason, inputs, t, status)
-
     # -- steps -----------------------------------------------------------------------------------
 
-    def _raise(
-        self, plan: Plan, level: Level, reason: str, inputs: Inputs, t: int, status: Status
-    ) -> list[AlertStep]:
+    def _raise(self, plan: Plan, ground: _Ground, t: int, status: Status) -> list[AlertStep]:
         """An alert begins, rises or is renewed."""
         steps = []
+        level = ground.level
         self._scheduled = False
         current = self.active.get(plan.hazard)
         if current is not None and STATUS_RANK[status] > STATUS_RANK[current.status]:
@@ -366,7 +364,7 @@ class Lifecycle:
             current.fallen = {x: at for x, at in current.fallen.items() if x <= level}
             current.level, current.since_ns, current.held_ns = level, t, t
             current.reminded, current.interrupted = 0, False
-        current.reason, current.inputs = reason, inputs
+        current.reason, current.inputs = ground.reason, ground.inputs
         steps.append(self._say(current, phase, t))
         return steps
 
@@ -474,7 +472,7 @@ class Lifecycle:
             for hazard, (at, status) in list(self._waiting.items()):
                 if at <= due:
                     del self._waiting[hazard]
-                    steps += self._raise_to(self._plans[hazard], self._best(hazard), at, status)
+                    steps += self._raise(self._plans[hazard], self._best(hazard), at, status)
             self._scheduled = False
         return steps
 
