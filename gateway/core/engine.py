@@ -480,8 +480,10 @@ class Core:
     # -- from decisions to sirens ----------------------------------------------------------------
 
     def _decide(self, decisions: Sequence[Decision], stream: str, upto_ns: int) -> None:
-        if due := self._sequence.add(decisions, stream, upto_ns):
-            self._act(due)
+        if self._live:
+            self._act(decisions)
+        else:
+            self._act(self._sequence.add(decisions, stream, upto_ns))
 
     def _act(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
