@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench campaign campaign-uplink day detect-report rain-check clean
+.PHONY: help setup demo demo-pictures test check format bench campaign campaign-uplink day detect-report rain-check clean
 
 help:
 	@echo "make demo    a recorded earthquake and rainstorm through the whole gateway, in two minutes"
+	@echo "make demo-pictures    the README's pictures of it, made anew in docs/images"
 	@echo "make test    everything that is checked: style, types, tests"
 	@echo "make check   style and types only"
 	@echo "make bench   speed and memory, as ratios"
@@ -37,6 +38,10 @@ test: check
 
 demo: setup
 	$(BIN)/gateway demo
+
+demo-pictures: setup
+	$(BIN)/gateway demo --plain --seconds 38 --picture docs/images/demo.svg
+	cp .demo/earthquake.png docs/images/demo-trace.png
 
 bench: setup
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench

@@ -27,13 +27,20 @@ def demo(
     seconds: Annotated[
         float,
         typer.Option(
-            min=_SHORTEST_S, max=600.0, help="How long to watch, from the first sample on."
+            metavar="S",
+            min=_SHORTEST_S,
+            max=600.0,
+            help="How long to watch, from the first sample on.",
         ),
     ] = _RUN_S,
     folder: Annotated[
         Path,
         typer.Option("--output", metavar="DIR", help="Where summary.json and earthquake.png go."),
     ] = Path(".demo"),
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="SVG", help="Draw there what a terminal shows at the end."),
+    ] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="Plain lines, as where there is no terminal.")
     ] = False,
@@ -66,6 +73,8 @@ def demo(
             outcome = _watch(demo) if live else demo.run()
             drawing = False
             _summary(outcome, folder)
+            if picture is not None:
+                _draw(demo, picture)
     except InterruptedDemoError:
         output.say("interrupted: everything that was started has been ended")
         raise typer.Exit(130) from None
@@ -103,6 +112,16 @@ def _watch(demo: "Demo") -> "Outcome":
                 live.update(demo.scene, refresh=True)
 
         return demo.run(draw)
+
+
+def _draw(demo: "Demo", path: Path) -> None:
+    """The picture of the terminal, also where there was none."""
+    from gateway.drill.view import picture
+
+    if demo.scene is not None:
+        demo.scene.title = demo.progress()
+        path.write_text(picture(demo.scene))
+        output.say(f"wrote {path}")
 
 
 def _summary(outcome: "Outcome", folder: Path) -> None:

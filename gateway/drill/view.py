@@ -5,7 +5,9 @@ and draws itself with rich; it does no I/O. Ratios and sums are made by the clas
 uses, from the samples and readings that the feed carries.
 """
 
+import io
 import math
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.align import Align
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.layout import Layout
 from rich.panel import Panel
 from rich.table import Table
@@ -48,6 +50,7 @@ RATIO_DECADES = 8
 """The ratio's bar runs from 1 to ten to this."""
 
 _POWERS = ("1", "10²", "10⁴", "10⁶", "10⁸")
+_WEB_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _BRAILLE = 0x2800
 _DOTS = np.array(((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80)))
 """Bits of a braille character: columns of dots, from the top."""
@@ -424,6 +427,13 @@ class Scene:
         text = Text(" ").join([*alerts, Text(self.latency or self.remark)])
         text.no_wrap = True
         return _panel(text, "alerts and latency 告警与时延")
+
+
+def picture(scene: Scene) -> str:
+    """The scene as SVG, on a terminal of 100 columns and 30 rows; it fetches no font."""
+    console = Console(width=100, height=30, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(scene, height=30)
+    return _WEB_FONTS.sub("", console.export_svg(title="gateway"))
 
 
 def _heard(gauge: Gauge) -> bool:

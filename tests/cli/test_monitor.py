@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from gateway.detect.settings import SeismicSettings, Sensitivity
 from gateway.drill.demo_outcome import played
 from gateway.drill.lines import colour_of, line_of
 from gateway.drill.replay import Replay, default_base
-from gateway.drill.view import SPAN_S, RatioMeter, Scene, braille
+from gateway.drill.view import SPAN_S, RatioMeter, Scene, braille, picture
 from gateway.events import (
     MICRO,
     NS,
@@ -219,6 +220,14 @@ def test_it_fits_the_terminal(make: Any, width: int, height: int) -> None:
     lines = drawn(make(), width, height)
     assert len(lines) <= height
     assert max(map(cell_len, lines)) <= width
+
+
+def test_its_picture_is_a_drawing_that_needs_nothing_of_others() -> None:
+    drawing = picture(busy())
+    text = "".join(ET.fromstring(drawing).itertext()).replace("\xa0", " ")  # noqa: S314  it is ours
+    assert "S I R E N" in text
+    assert "本地实测达到红色标准" in text
+    assert "font-face" not in drawing
 
 
 def test_it_shows_siren_alert_onset_and_rain() -> None:
