@@ -37,7 +37,7 @@ COMMANDS = {
     "plot": "Draw a recording with its onsets.",
     "explain": "Say why an alert was raised: inputs, rule, clock.",
     "siren": "Sound, silence or test a siren.",
-    "plan": "Show the emergency plans in force.",
+    "plan": "Show, check, compare and try the emergency plans.",
     "arm": "Arm the sirens.",
     "disarm": "Disarm the sirens for a stated time.",
     "maintain": "Say that a gauge is worked on: what it says is no measurement.",

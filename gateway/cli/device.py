@@ -61,7 +61,7 @@ def _device() -> None:
 def push(
     profile: ProfileName, port: PortPath, option: Option = None, *, as_json: AsJson = False
 ) -> None:
-    """Set everything that the profile says, and read it back where the device lets it be read."""
+    """Set everything that the profile says. It is read back where the device lets it be read."""
     rows = []
     with _opened(profile, port, option) as (line, settings):
         for setting in settings:

@@ -57,7 +57,12 @@ def watch(  # noqa: PLR0913  a command's options
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Print what stations say as it comes: a line each, the urgent in colour."""
+    """Print what stations say as it comes. A line each, the urgent in colour.
+
+    Without --record it looks on and acknowledges nothing. With it this is the hub, whose two
+    sessions the broker keeps for a week, as hub and hub-bulk. What keeps it from listening, and
+    messages that it refuses, are said on standard error.
+    """
     from gateway.hub.hub import Hub
     from gateway.hub.neighbours import Neighbours
     from gateway.uplink.config import MqttConfig

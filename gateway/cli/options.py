@@ -29,8 +29,15 @@ ConfigFile = Annotated[
 ]
 StateDir = Annotated[
     Path,
-    typer.Option("--state", metavar="DIR", envvar="GATEWAY_STATE", help="Where state is kept."),
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        envvar="GATEWAY_STATE",
+        help="Where state is kept.",
+        readable=False,
+    ),
 ]
+"""On a station technicians may not read it; `siren off` has to work for them all the same."""
 RunDir = Annotated[
     Path,
     typer.Option("--run", metavar="DIR", envvar="GATEWAY_RUN", help="Where the sockets are."),

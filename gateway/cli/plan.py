@@ -189,7 +189,7 @@ def check(
     config: ConfigFile = CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Check plan files: each fault with file, line, key and what would be right.
+    """Check plan files. Each fault is named with file, line, key and what would be right.
 
     Sirens that a plan names are looked for in the configuration, where there is one.
     Exits 1 if there is an error; warnings alone exit 0.

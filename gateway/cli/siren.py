@@ -1,5 +1,6 @@
 """``gateway siren``: list, sound, silence and test the sirens by hand."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -77,10 +78,11 @@ def off(
     state: StateDir = STATE,
     run: RunDir = RUN,
 ) -> None:
-    """Silence what sounds now; no alert ends by it, and one that rises sounds again.
+    """Silence what sounds now. No alert ends by it, and one that rises sounds again.
 
-    Where the core does not answer, the sirens' own ports are opened and each is silenced and read
-    back, within 3 s; so it is with --all in any case.
+    Where the core does not answer within a second, the sirens' own ports are opened, all at once,
+    and each is silenced and read back, which takes 1.5 s at most; with --all that is done besides.
+    Opening ports needs root, asking the core only membership of gateway-admin.
     """
     if everything and names:
         output.fail("--all is every siren; leave out --siren", output.WRONG_USE)
@@ -144,7 +146,9 @@ def try_out(
     state: StateDir = STATE,
     run: RunDir = RUN,
 ) -> None:
-    """Test sirens: first in silence, by telling each to be silent and reading it back.
+    """Test sirens: unheard, then by a chirp.
+
+    First each is told to be silent and read back.
 
     With a running core each then chirps: proof that it sounds, too short to be taken for an alarm.
 
@@ -244,6 +248,8 @@ def _compiled(state: Path) -> "Compiled":
     from gateway.core.__main__ import load_compiled
 
     compiled, problem = load_compiled(state)
+    if not os.access(state, os.X_OK) and state.exists():
+        output.fail(f"{state}: permission denied; be root")
     if problem:
         print(f"gateway: {problem}", file=sys.stderr)  # noqa: T201  the command's own output
     return compiled

@@ -1,6 +1,7 @@
 """Sirens by hand: asked before, marked Test, and silenced with or without a core."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,16 @@ def test_off_needs_no_core(stopped: Station, arguments: list[str]) -> None:
     assert done.exit_code == 0
     assert done.stdout == "main: silent\n"
     assert "silencing without it" in done.stderr
+
+
+def test_a_technician_who_may_not_read_the_state_can_silence(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != station.state)
+    assert siren(station, "off").stdout == "the core was told: every siren off\n"
+    listed = siren(station, "list")
+    assert listed.exit_code == 1
+    assert listed.stderr == f"gateway: {station.state}: permission denied; be root\n"
 
 
 def test_one_siren_alone_needs_the_core(stopped: Station) -> None:
