@@ -235,6 +235,13 @@ def test_a_file_in_the_way_of_the_link_is_not_overwritten(tmp_path: Path) -> Non
     assert (tmp_path / "tty").read_text() == "precious"
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    link = tmp_path / "desk" / "tty"
+    stage = Stage(load("hydreon_rg15").simulator(None, sources.Quiet(1.0)), link)
+    with pytest.raises(FileNotFoundError, match=f"{link}: there is no folder {link.parent}; make"):
+        stage.begin(0)
+
+
 def test_a_host_that_does_not_read_loses_bytes_and_nothing_else(tmp_path: Path) -> None:
     simulator = load("rpi_seism").simulator({"rate_hz": 300}, sources.Quiet(300.0, 3))
     stage = Stage(simulator, tmp_path / "tty", baud=250_000)

@@ -169,6 +169,8 @@ class Stage:
     def _plug(self) -> None:
         if self.link.exists() and not self.link.is_symlink():
             raise FileExistsError(f"{self.link}: is there and is no symbolic link; name another")
+        if not self.link.parent.is_dir():
+            raise FileNotFoundError(f"{self.link}: there is no folder {self.link.parent}; make it")
         master, slave = pty.openpty()
         self._pty = master, slave
         tty.setraw(slave)
