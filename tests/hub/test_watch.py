@@ -26,8 +26,9 @@ class Watch:
 
     def __init__(self, city: City, broker: Broker, *options: str) -> None:
         self._out = city.directory / "watch.out"
+        self._troubles = city.directory / "watch.err"
         self._city = city
-        with self._out.open("w") as out:
+        with self._out.open("w") as out, self._troubles.open("w") as troubles:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -40,7 +41,12 @@ class Watch:
                     *options,
                 ],
                 stdout=out,
+                stderr=troubles,
             )
+
+    @property
+    def troubles(self) -> str:
+        return self._troubles.read_text()
 
     @property
     def lines(self) -> list[str]:
@@ -98,6 +104,17 @@ def test_waveforms_are_stored_where_it_is_told(city: City, broker: Broker) -> No
     found = place / "demo.cn-demo-001" / "XX.DEMO..EHZ.2026-11-26.mseed"
     city.until(found.exists)
     assert obspy.read(str(found))[0].data.tolist()[:500] == noise(20)[0, :500].tolist()
+
+
+def test_what_keeps_it_from_listening_is_said_of_each_session(city: City, broker: Broker) -> None:
+    with Watch(city, broker, "--record", str(city.directory / "record.sqlite")) as watch:
+        city.start_uplink()
+        watch.until_said("online")
+        assert watch.troubles == ""
+        broker.kill()
+        said = [f"gateway: {session} at {broker.url}: " for session in ("hub", "hub-bulk")]
+        city.until(lambda: all(each in watch.troubles for each in said), "both are told")
+        assert watch.stop() == 0
 
 
 @pytest.mark.parametrize("arguments", [["--url", "http://hub"], ["--nonsense"]])
