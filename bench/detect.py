@@ -28,7 +28,7 @@ from obspy.signal.trigger import recursive_sta_lta
 from bench.report import Result
 from gateway.detect import SeismicDetector
 from gateway.detect.filters import BlockFilter, Section, StateSpace, butterworth
-from gateway.detect.sta_lta import StaLta, Windows, follow
+from gateway.detect.sta_lta import StaLta, Tracks, Windows
 from gateway.events import NS
 
 RATE_HZ = 100.0
@@ -354,14 +354,20 @@ def sample_by_sample(rounds: int) -> float:
     """Our time for one sample of one channel over that of the loop written by hand."""
     samples = packets(1, 2_000, 1)[0][0].astype(float).tolist()
     sections = butterworth(2, *BAND_HZ, RATE_HZ)
-    ours = follow(sections, WINDOWS, RATE_HZ, 8e6, *[0.0] * 6).step
+    ours = Tracks(
+        [(sections, WINDOWS, TRIGGER_ON)],
+        RATE_HZ,
+        baseline=np.array([8e6]),
+        state=np.zeros((1, 4)),
+        averages=np.zeros((1, 2)),
+        counts=np.array([[WINDOWS.lta_s * RATE_HZ]]),
+    ).step
     theirs = unrolled(sections)
     mine = reference = math.inf
     for _ in range(rounds):
         begin = time.process_time()
         for sample in samples:
-            _, sta, lta = ours(sample)
-            _ = sta > TRIGGER_ON * lta
+            ours([sample])
         middle = time.process_time()
         for sample in samples:
             theirs(sample)

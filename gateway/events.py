@@ -96,9 +96,12 @@ class Phase(StrEnum):
 # --- what drivers give --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scans:
     """Sample sets that one ``feed`` call completed, not yet placed in time.
+
+    Nobody changes one, but it isn't frozen: one is made for every read, and each field of a frozen
+    one is set through ``object.__setattr__``, which takes three times as long in all.
 
     ``samples`` has shape (channels, n), int32 counts. ``arrival_ns`` is the host time at which the
     last byte of the last scan was read. ``index`` counts scans since the driver's first one,

@@ -625,7 +625,7 @@ class GroundMotionMeter:
         """A measurement is under way."""
         return self._shaking is not None
 
-    def process(self, samples: Float, start_ns: int) -> list[GroundMotion]:
+    def process(self, samples: NDArray[np.int32] | Float, start_ns: int) -> list[GroundMotion]:
         """Take counts of shape (components, n), NaN missing, the first at ``start_ns``.
 
         Gives the values of the grid times that these samples reach, while a measurement is under
@@ -642,7 +642,7 @@ class GroundMotionMeter:
         self._follow(start_ns)
         self._next_ns = start_ns + round(n * NS / self._rate_hz)
         if n >= room:
-            return given + self._take(samples, start_ns)
+            return given + self._take(samples.astype(np.float64, copy=False), start_ns)
         if not columns:
             self._start_ns = start_ns
         self._gathered[:, columns : columns + n] = samples

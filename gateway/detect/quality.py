@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
     first: int
     start_ns: int
-    columns: Float
+    columns: NDArray[np.int32] | Float
     fresh: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
 
@@ -83,10 +83,12 @@ class Intake:
         rows = len(self._channels)
         self.live: NDArray[np.bool_] = np.zeros(rows, dtype=bool)
         self._seen = np.zeros(rows, dtype=bool)
-        self._value = np.zeros(rows)
+        self._value = [0.0] * rows
         self._missing_since_ns = [0] * rows
         self._invalid = [False] * rows
         self._whole = False
+        """Every row is there, nothing waits, and the last samples were possible ones."""
+        self._scan = rows, 1
         self._pending: Float = np.empty((rows, 0))
         self._passed = 0
         self._anchor_ns: int | None = None
@@ -98,6 +100,28 @@ class Intake:
     def time_ns(self, index: int) -> int:
         """Time of a column, counted from the detector's first."""
         return (self._anchor_ns or 0) + round((index - self._anchor) * self._step_ns)
+
+    def scan(self, samples: object, start_ns: object) -> tuple[int, int, list[float]] | None:
+        """A single scan of counts of every row that comes when it should, as nearly all do.
+
+        Gives its column, its time and its values, to which the caller may add; None where it is
+        anything else, for :meth:`take`.
+        """
+        if not (
+            self._whole
+            and type(samples) is np.ndarray
+            and samples.shape == self._scan
+            and samples.dtype is _COUNTS
+            and type(start_ns) is int
+        ):
+            return None
+        column = self._passed
+        due_ns = (self._anchor_ns or 0) + round((column - self._anchor) * self._step_ns)
+        if not -_JITTER_NS <= start_ns - due_ns <= _JITTER_NS:
+            return None
+        values: list[float] = samples.ravel().tolist()
+        self._passed, self._value, self._refused = column + 1, values, False
+        return column, due_ns, values
 
     def take(self, samples: object, start_ns: object) -> tuple[list[Run], list[Quality]]:
         """The runs that ``samples`` completes, and what is to be said of them."""
@@ -133,11 +157,7 @@ class Intake:
             arrived += hole
         if ahead > self._bridge or abs(start_ns - self.time_ns(arrived)) > _JITTER_NS:
             self._anchor_ns, self._anchor = start_ns, arrived
-        if (
-            self._whole
-            and not self._pending.shape[1]
-            and (array.dtype == _COUNTS or abs(float(array.sum())) < _IMPOSSIBLE)
-        ):
+        if self._whole and (array.dtype == _COUNTS or abs(float(array.sum())) < _IMPOSSIBLE):
             return [*runs, self._run(array)], said
         more, words = self._complete(self._possible(array, arrived, said))
         return runs + more, said + words
@@ -151,16 +171,15 @@ class Intake:
             and samples.ndim == 2
             and len(samples) == len(self._channels)
             and samples.shape[1] > 0
-            and not self._pending.shape[1]
             and type(start_ns) is int
             and -_JITTER_NS <= start_ns - self.time_ns(self._passed) <= _JITTER_NS
         )
 
     def _run(self, array: NDArray[np.int32] | Float) -> Run:
         """All of it, where nothing is missing and nothing waits."""
-        run = Run(self._passed, self.time_ns(self._passed), array.astype(_NUMBERS, copy=False))
+        run = Run(self._passed, self.time_ns(self._passed), array)
         self._passed += array.shape[1]
-        self._value = run.columns[:, -1]
+        self._value = array[:, -1].tolist()
         return run
 
     def _checked(self, samples: object) -> NDArray[np.int32] | Float | str:
@@ -237,8 +256,8 @@ class Intake:
                 )
                 self._passed += end - start
         if keep:
-            self._value = columns[:, keep - 1].copy()
-        self._whole = bool(self.live.all()) and not any(self._invalid)
+            self._value = columns[:, keep - 1].tolist()
+        self._whole = bool(self.live.all()) and not any(self._invalid) and keep == n
         return runs, said
 
     def _mend(
@@ -257,7 +276,7 @@ class Intake:
         for start, end in holes:
             if start >= keep:
                 break
-            before = float(values[start - 1] if start else self._value[row])
+            before = float(values[start - 1]) if start else self._value[row]
             if self.live[row] and end < n and end - start <= self._bridge:
                 share = np.arange(1, end - start + 1) / (end - start + 1)
                 values[start:end] = before + share * (values[end] - before)

@@ -34,7 +34,7 @@ from gateway.detect.filters import (
 from gateway.detect.ground_motion import LOWEST_RATE_HZ, GroundMotionMeter
 from gateway.detect.quality import ChannelHealth, ChannelHours, Intake, Run, StationNoise
 from gateway.detect.settings import SeismicSettings, Sensitivity
-from gateway.detect.sta_lta import StaLta, Track, Windows, follow
+from gateway.detect.sta_lta import StaLta, Tracks, Windows
 from gateway.events import NS, Candidate, Decision, Onset, Quality, Rejected
 
 _DETECTION, _CANDIDATE = 0, 1
@@ -115,7 +115,7 @@ class _History:
         self._end = 0
         self._single: list[list[float]] = []
 
-    def append(self, raw: Float, filtered: Float) -> None:
+    def append(self, raw: NDArray[np.int32] | Float, filtered: Float) -> None:
         """Raw samples (rows, n), and the filter's run of them: (rows, ≥ 2 · n)."""
         if self._single:
             self._gather()
@@ -123,18 +123,17 @@ class _History:
         self._put(raw, filtered[:, : 2 * n].reshape(self._rows, 2, n))
 
     def append_single(self, sample: list[float]) -> None:
-        """One sample: the raw values of all rows, then both bands of each row."""
+        """One sample: the raw values of all rows, then those of one band after the other."""
         self._single.append(sample)
         if len(self._single) == MAX_RUN:
             self._gather()
 
     def _gather(self) -> None:
-        block = np.array(self._single).T
+        block = np.array(self._single).T.reshape(3, self._rows, -1)
         self._single.clear()
-        raw, filtered = block[: self._rows], block[self._rows :]
-        self._put(raw, filtered.reshape(self._rows, 2, -1))
+        self._put(block[0], block[1:].swapaxes(0, 1))
 
-    def _put(self, raw: Float, filtered: Float) -> None:
+    def _put(self, raw: NDArray[np.int32] | Float, filtered: Float) -> None:
         n = raw.shape[1]
         if self._at + n > self._data.shape[2]:
             self._data[:, :, : self._length] = self._data[:, :, self._at - self._length : self._at]
@@ -233,8 +232,8 @@ class SeismicDetector:
         self._on = np.empty((rows, 2, 1))
         self._on[:, _DETECTION] = self._settings.trigger_on
         self._on[:, _CANDIDATE] = self._settings.candidate_on
-        self._tracks: list[tuple[Track, Track]] = []
-        self._stepped = 0
+        self._tracks: Tracks | None = None
+        """Where single samples go on; only while every row has begun and no LTA is held."""
         self._few = rows <= _FEW_ROWS
         self._history = _History(
             rows, math.ceil((_BUFFER_S + self._settings.min_duration_s) * rate)
@@ -259,13 +258,24 @@ class SeismicDetector:
 
         Gives what these samples decide, ordered by time of decision, then channel.
         """
-        runs, said = self._intake.take(samples, start_ns)
-        out: list[Decision] = list(said)
-        pieces = []
-        for run in runs:
-            self._take(run)
+        out: list[Decision] = []
+        pieces: list[tuple[Run, list[bool]]] = []
+        if self._tracks and (scan := self._intake.scan(samples, start_ns)):
+            first, at_ns, values = scan
+            self._at = first, at_ns
+            if self._step(self._tracks, values):
+                self._watch(first)
+            if (first + 1) % self._second == 0:
+                self._each_second(first + 1)
             if self._metered:
-                pieces.append((run, [watch.live for watch in self._watches]))
+                pieces.append((Run(first, at_ns, samples), self._live()))
+        else:
+            runs, said = self._intake.take(samples, start_ns)
+            out += said
+            for run in runs:
+                self._take(run)
+                if self._metered:
+                    pieces.append((run, self._live()))
         begun = self._agree(out) if self._found else []
         for sensor in self._metered:
             for run, live in pieces:
@@ -273,6 +283,9 @@ class SeismicDetector:
         if len(out) > 1:
             out.sort(key=_order)
         return out
+
+    def _live(self) -> list[bool]:
+        return [watch.live for watch in self._watches]
 
     def _take(self, run: Run) -> None:
         self._at = run.first, run.start_ns
@@ -287,92 +300,67 @@ class SeismicDetector:
             raw = columns[:, start : start + min(MAX_RUN, self._second - first % self._second)]
             n = raw.shape[1]
             if self._excited(raw):
-                over = self._averages.sta > self._on * self._averages.lta
-                self._busy = False
-                for watch in self._watches:
-                    if watch.live:
-                        self._watch_candidate(watch, first, over)
-                self._watch_onsets(first, over)
+                self._watch(first)
             start += n
             if (first + n) % self._second == 0:
                 self._each_second(first + n)
 
-    def _excited(self, raw: Float) -> bool:
+    def _watch(self, first: int) -> None:
+        """Have every watch follow the columns that were averaged last, from ``first`` on."""
+        over = self._averages.sta > self._on * self._averages.lta
+        self._busy = False
+        for watch in self._watches:
+            if watch.live:
+                self._watch_candidate(watch, first, over)
+        self._watch_onsets(first, over)
+
+    def _excited(self, raw: NDArray[np.int32] | Float) -> bool:
         """Filter, average and keep a run; whether the watches have to look at it."""
-        if self._few and raw.shape[1] == 1 and not (self._averages.held or self._filter.fresh):
-            return self._step(raw)
+        n = raw.shape[1]
+        if self._few and n == 1 and not (self._averages.held or self._filter.fresh):
+            self._tracks = self._tracks or self._begin_tracks()
+            return self._step(self._tracks, raw[:, 0].tolist())
         if self._tracks:
-            self._leave_tracks()
+            self._leave_tracks(self._tracks)
         filtered = self._filter.run(raw)
         self._history.append(raw, filtered)
-        excited = self._averages.process(filtered, raw.shape[1])
+        excited = self._averages.process(filtered, n)
         return excited or self._busy
 
-    def _step(self, raw: Float) -> bool:
+    def _step(self, tracks: Tracks, sample: list[float]) -> bool:
         """The same for a single sample, in plain arithmetic."""
-        sample: list[float] = raw[:, 0].tolist()
-        rows = len(sample)
-        tracks = self._tracks or self._begin_tracks()
-        on, candidate_on = self._settings.trigger_on, self._settings.candidate_on
-        excited = self._busy
-        for row in range(rows):
-            one, other = tracks[row]
-            value = sample[row]
-            out, sta, lta = one.step(value)
-            upper, upper_sta, upper_lta = other.step(value)
-            sample += (out, upper)
-            if sta > on * lta or upper_sta > candidate_on * upper_lta:
-                excited = True
-        self._stepped += 1
+        excited = tracks.step(sample) or self._busy
         self._history.append_single(sample)
         if excited:
-            self._adopt()
+            self._averages.adopt(tracks)
         return excited
 
-    def _adopt(self) -> None:
-        """Tell the averages where the tracks are."""
-        averages = []
-        for one, other in self._tracks:
-            *_, sta, lta = one.state()
-            *_, upper_sta, upper_lta = other.state()
-            averages.append((sta, upper_sta, lta, upper_lta))
-        self._averages.adopt(np.array(averages), self._stepped)
-        self._stepped = 0
-
-    def _leave_tracks(self) -> None:
+    def _leave_tracks(self, tracks: Tracks) -> None:
         """Go on from the tracks by products of matrices."""
-        self._adopt()
-        self._filter.state = np.array(
-            [one.state()[:4] + other.state()[:4] for one, other in self._tracks]
-        )
-        self._tracks = []
+        self._averages.adopt(tracks)
+        self._filter.state = tracks.state
+        self._tracks = None
 
-    def _begin_tracks(self) -> list[tuple[Track, Track]]:
+    def _begin_tracks(self) -> Tracks:
         """Tracks of every row that go on from the filters and averages as they are."""
-        windows = (Windows(self._settings.sta_s, self._settings.lta_s), _CANDIDATE_WINDOWS)
-        bands = _bands(self._settings, self._rate)
-
-        def track(row: int, band: int) -> Track:
-            return follow(
-                bands[band],
-                windows[band],
-                self._rate,
-                float(self._filter.baseline[row]),
-                *self._filter.state[row, 4 * band : 4 * band + 4].tolist(),
-                *self._averages.last[row, band::2].tolist(),
-                count=int(self._averages.counts[row, band]),
-            )
-
-        self._tracks = [
-            (track(row, _DETECTION), track(row, _CANDIDATE)) for row in range(len(self._channels))
-        ]
-        self._stepped = 0
-        return self._tracks
+        detection, candidate = _bands(self._settings, self._rate)
+        windows = Windows(self._settings.sta_s, self._settings.lta_s)
+        return Tracks(
+            [
+                (detection, windows, self._settings.trigger_on),
+                (candidate, _CANDIDATE_WINDOWS, self._settings.candidate_on),
+            ],
+            self._rate,
+            baseline=self._filter.baseline,
+            state=self._filter.state,
+            averages=self._averages.last,
+            counts=self._averages.counts,
+        )
 
     def _begin(self, row: int, index: int) -> None:
         """A row begins, or begins anew, at column ``index``."""
         if self._tracks:
-            self._leave_tracks()
+            self._leave_tracks(self._tracks)
         self._filter.restart(row)
         self._averages.restart(row)
         watch = self._watches[row]
@@ -406,8 +394,8 @@ class SeismicDetector:
             self._find(end - 1, row, quality)
             if live[row] and mute[row] and not self._health.mute(row):
                 self._begin(row, end)
-        if self._stepped:
-            self._adopt()
+        if self._tracks:
+            self._averages.adopt(self._tracks)
         last = self._averages.last
         sta, lta = last[:, _DETECTION], last[:, 2 + _DETECTION]
         quiet = np.array(
@@ -506,6 +494,8 @@ class SeismicDetector:
             elif watch.state is _State.LISTENING:
                 column = _next(over[row, _DETECTION], column)
                 if column < n:
+                    if self._tracks:
+                        self._leave_tracks(self._tracks)
                     self._averages.hold(row, _DETECTION, column)
                     watch.frozen_since = first + column
                     self._trigger(watch, first + column)
@@ -649,7 +639,7 @@ class SeismicDetector:
             return []
         columns = run.columns
         if len(sensor.meter_rows) < len(columns) or not all(live):
-            columns = columns[sensor.meter_rows]
+            columns = columns[sensor.meter_rows].astype(np.float64)
             columns[[not live[row] for row in sensor.meter_rows]] = np.nan
         out: list[Decision] = []
         at = 0

@@ -9,7 +9,7 @@ until that mean spans ``lta_s``: a station is armed after seconds, not after min
 second counts for neither, because a filter that has just begun has not yet seen its own band.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,8 +20,6 @@ from gateway.detect.filters import Float, Section
 
 SETTLE_S = 1.0
 _CACHED_LENGTHS = 8
-_SETTLED = 1 << 62
-"""Samples that no LTA is still young after."""
 _NEVER = 1e100
 _SAFELY = 1.0 - 1e-9
 """Rounding must not hide a trigger from the quick look that all runs get."""
@@ -38,57 +36,125 @@ class Windows:
     lta_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """One row in one band, followed sample by sample in plain arithmetic.
-
-    ``step`` takes a sample and gives the filtered one with ``sta`` and ``lta`` after it; ``state``
-    gives the four numbers of the filter's two sections, then those two.
-    """
-
-    step: Callable[[float], tuple[float, float, float]]
-    state: Callable[[], tuple[float, ...]]
-
-
-def follow(
-    sections: Sequence[Section],
-    windows: Windows,
-    rate_hz: float,
-    baseline: float,
-    *state: float,
-    count: int = _SETTLED,
-) -> Track:
-    """A track that goes on from ``state``, with every number in a variable of its own.
+class Tracks:
+    """Every row in every band, followed sample by sample in plain arithmetic.
 
     A product of matrices costs numpy five microseconds however small it is, and the memory of all
-    its machinery. This costs one microsecond, so a digitiser that sends sample by sample is
-    followed so; from a few samples a packet on, or with many channels, the product wins.
-    ``count`` says how many samples a young LTA has seen.
+    its machinery. A track costs one microsecond, so a digitiser that sends scan by scan is followed
+    so; from a few samples a packet on, or with many channels, the product wins. While a digitiser
+    is silent all this leaves the processor's caches: so a track is a tuple, and the code a loop.
+
+    Args:
+        bands: of each its two sections, its averages' windows, and the ratio ``on`` that
+            :meth:`step` tells of. The sections are a band-pass's, b · (1 - 1/z²) over their poles.
+        rate_hz: of the samples.
+        baseline: what is subtracted from each row, (rows,).
+        state: of each row's sections, (rows, 4 · bands): one band after another.
+        averages: of each row, (rows, 2 · bands): the short ones first.
+        counts: samples that each LTA has seen, (rows, bands).
+
+    Raises:
+        ValueError: a section is no band-pass.
     """
-    (b0, b1, b2, a1, a2), (c0, c1, c2, d1, d2) = sections
-    p, q, r, t, sta, lta = state
-    short, long = 1.0 / max(1.0, windows.sta_s * rate_hz), 1.0 / max(1.0, windows.lta_s * rate_hz)
-    weight, young = long, count * long < 1.0
 
-    def step(sample: float) -> tuple[float, float, float]:
-        nonlocal p, q, r, t, sta, lta, count, weight, young
-        value = sample - baseline
-        middle = b0 * value + p
-        p = b1 * value - a1 * middle + q
-        q = b2 * value - a2 * middle
-        out = c0 * middle + r
-        r = c1 * middle - d1 * out + t
-        t = c2 * middle - d2 * out
-        energy = out * out
-        sta += (energy - sta) * short
-        if young:
-            count += 1
-            weight = max(long, 1.0 / count) if count > 0 else 0.0
-            young = count * long < 1.0
-        lta += (energy - lta) * weight
-        return out, sta, lta
+    __slots__ = ("_bands", "_scale")
 
-    return Track(step, lambda: (p, q, r, t, sta, lta))
+    def __init__(
+        self,
+        bands: Sequence[tuple[Sequence[Section], Windows, float]],
+        rate_hz: float,
+        *,
+        baseline: Float,
+        state: Float,
+        averages: Float,
+        counts: NDArray[np.int64] | Float,
+    ) -> None:
+        self._scale = np.array([_state_scale(*sections) for sections, _, _ in bands])
+        tracks = np.empty((len(bands), len(baseline), 8))
+        tracks[:, :, 0] = baseline
+        tracks[:, :, 1:5] = self._scale[:, None] * state.reshape(-1, len(bands), 4).swapaxes(0, 1)
+        tracks[:, :, 5:7] = averages.reshape(-1, 2, len(bands)).transpose(2, 0, 1)
+        tracks[:, :, 7] = counts.T
+        self._bands = [
+            (_constants(*band, rate_hz), [tuple(track) for track in rows])
+            for band, rows in zip(bands, tracks.tolist(), strict=True)
+        ]
+
+    def step(self, sample: list[float]) -> bool:
+        """Take a sample of every row, and add to the list what the bands make of it, by bands.
+
+        Gives whether an STA exceeds ``on`` times its LTA.
+        """
+        exceeded = False
+        for (gain, a1, a2, b1, b2, short, long, span, on), tracks in self._bands:
+            row = 0
+            for baseline, p, q, r, t, old_sta, old_lta, seen in tracks:
+                driven = gain * (sample[row] - baseline)
+                middle = driven - p
+                out = middle - r
+                energy = out * out
+                sta = old_sta + (energy - old_sta) * short
+                count, weight = seen, long
+                if count < span:  # young: the mean of all since it has settled
+                    count = seen + 1.0
+                    if count < span:
+                        weight = 1.0 / count if count > 0.0 else 0.0
+                lta = old_lta + (energy - old_lta) * weight
+                if sta > on * lta:
+                    exceeded = True
+                sample.append(out)
+                tracks[row] = (
+                    baseline,
+                    a1 * middle + q,
+                    a2 * middle + driven,
+                    b1 * out + t,
+                    b2 * out + middle,
+                    sta,
+                    lta,
+                    count,
+                )
+                row += 1  # noqa: SIM113  enumerate takes as long as half of the filter
+        return exceeded
+
+    def _every(self, first: int, end: int) -> Float:
+        """Numbers [first, end) of every track, (rows, bands, end - first)."""
+        tracks = np.array([tracks for _, tracks in self._bands])
+        return tracks[:, :, first:end].swapaxes(0, 1)
+
+    @property
+    def state(self) -> Float:
+        """States of each row's sections, (rows, 4 · bands): one band after another."""
+        state: Float = self._every(1, 5) / self._scale
+        return state.reshape(len(state), -1)
+
+    @property
+    def averages(self) -> Float:
+        """Last averages of each row, (rows, 2 · bands): the short ones first."""
+        averages = self._every(5, 7).swapaxes(1, 2)
+        return averages.reshape(len(averages), -1)
+
+    @property
+    def counts(self) -> Float:
+        """Samples that each track's LTA has seen, (rows, bands); no more than make it old."""
+        return self._every(7, 8)[:, :, 0]
+
+
+def _constants(
+    sections: Sequence[Section], windows: Windows, on: float, rate_hz: float
+) -> tuple[float, ...]:
+    """What the tracks of one band share: gain, poles, weights, the LTA's span, ``on``."""
+    for b0, b1, b2, _, _ in sections:
+        if b1 or b2 != -b0:
+            raise ValueError(f"section {b0}, {b1}, {b2}: expected a band-pass's: b, 0, -b")
+    (b, _, _, a1, a2), (c, _, _, d1, d2) = sections
+    sta, lta = (max(1.0, seconds * rate_hz) for seconds in (windows.sta_s, windows.lta_s))
+    return b * c, a1, a2, d1, d2, 1.0 / sta, 1.0 / lta, lta, on
+
+
+def _state_scale(_first: Section, second: Section) -> tuple[float, float, float, float]:
+    """A filter's state as a track has it: its sign turned, and the whole gain at the entrance."""
+    gain = second[0]
+    return -gain, -gain, -1.0, -1.0
 
 
 class _Prepared(NamedTuple):
@@ -240,14 +306,11 @@ class StaLta:
         """Samples that each track's LTA has seen, (rows, bands); of no meaning once it is old."""
         return self._count
 
-    def adopt(self, averages: Float, samples: int) -> None:
-        """Take the averages (rows, 2 · bands) after ``samples`` samples followed elsewhere.
-
-        They stand as a run of one sample.
-        """
-        self._every = self._last = averages
+    def adopt(self, tracks: Tracks) -> None:
+        """Go on from the averages of tracks; they stand as a run of one sample."""
+        self._every = self._last = tracks.averages
         self._energy, self._n = np.zeros(self._shape), 1
-        self._count += samples
+        self._count[:] = tracks.counts
         self._counted = False
 
     def hold(self, row: int, band: int, column: int) -> None:

@@ -50,9 +50,11 @@ DATA_SYNC = b"\xaa\xbb"
 SETTINGS_SYNC = b"\xcc\xdd"
 DATA = struct.Struct("<2s3iI")
 SETTINGS = struct.Struct("<2sHBB")
+FRAME = DATA.size
 COUNTS = np.dtype("<i4")
 FRAMES = np.dtype([("sync", "V2"), ("counts", "<i4", 3), ("crc", "<u4")])
 CHANNELS = 3
+SCAN = CHANNELS, 1
 
 CRC_RESIDUE = 0x2144DF1C
 """CRC-32 of any message followed by its own CRC-32 in little-endian order."""
@@ -143,24 +145,24 @@ class RpiSeism:
 
     def feed(self, data: bytes, t: int) -> list[Scans | Reading | Diagnostic]:
         """Scans of all whole frames, one item for each unbroken run of them."""
-        data = self._rest + data if self._rest else data
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         if (
-            len(data) == DATA.size
-            and not self._stray
+            len(data) == FRAME
             and data.startswith(DATA_SYNC)
             and crc32(data) == CRC_RESIDUE
+            and not self._stray
         ):
-            self._rest = b""
-            return [self._scans(np.frombuffer(data, COUNTS, CHANNELS, 2).reshape(CHANNELS, 1), t)]
+            return [self._scans(np.ndarray(SCAN, COUNTS, data, 2), 1, t)]
         return self._search(data, t)
 
     def _run(self, data: bytes, start: int, frames: int, t: int) -> Scans:
         counts = np.frombuffer(data, FRAMES, frames, start)["counts"].T
-        return self._scans(np.ascontiguousarray(counts, np.int32), t)
+        return self._scans(np.ascontiguousarray(counts, np.int32), frames, t)
 
-    def _scans(self, samples: NDArray[np.int32], t: int) -> Scans:
+    def _scans(self, samples: NDArray[np.int32], n: int, t: int) -> Scans:
         scans = Scans(t, self._index, self.rate_hz, samples)
-        self._index += samples.shape[1]
+        self._index += n
         self._in_step = self._clean = True
         self._last_data = t
         return scans
@@ -172,7 +174,7 @@ class RpiSeism:
             if frames := _whole_frames(data, at):
                 found += self._damage()
                 found.append(self._run(data, at, frames, t))
-                at += frames * DATA.size
+                at += frames * FRAME
             elif self._is_echo(echo := data[at : at + SETTINGS.size]):
                 found += self._echo(echo)
                 at += SETTINGS.size
@@ -193,7 +195,7 @@ class RpiSeism:
         if not self._stray:
             return
         yield Diagnostic("garbage", self._stray)
-        lost = (self._stray + DATA.size // 2) // DATA.size
+        lost = (self._stray + FRAME // 2) // FRAME
         if self._in_step and 0 < lost * NS <= self.options.rate_hz * SILENCE_NS:
             self._index += lost
             yield Diagnostic("lost", lost, "scans that arrived damaged")
@@ -265,19 +267,19 @@ def _whole_frames(data: bytes, start: int) -> int:
     at = start
     while (
         data.startswith(DATA_SYNC, at)
-        and len(data) - at >= DATA.size
-        and crc32(data[at : at + DATA.size]) == CRC_RESIDUE
+        and len(data) - at >= FRAME
+        and crc32(data[at : at + FRAME]) == CRC_RESIDUE
     ):
-        at += DATA.size
-    return (at - start) // DATA.size
+        at += FRAME
+    return (at - start) // FRAME
 
 
 def _is_cut_short(data: bytes, at: int) -> bool:
     """Whether what is left could be the beginning of a frame, the end of which is to come."""
-    left = data[at : at + DATA.size]
+    left = data[at : at + FRAME]
     if left.startswith(SETTINGS_SYNC):
         return len(left) < SETTINGS.size
-    return len(left) < DATA.size and (
+    return len(left) < FRAME and (
         left.startswith(DATA_SYNC) or left in (DATA_SYNC[:1], SETTINGS_SYNC[:1])
     )
 

@@ -115,14 +115,56 @@ def test_decisions_come_in_order_and_none_before_its_time() -> None:
         last = max([last, *decided])
 
 
-def test_integer_counts_are_as_good_as_floats() -> None:
-    samples = np.round(np.array([ground(40.0, RATE, seed) for seed in range(3)]))
-    for row in range(3):
-        samples[row] = np.round(add(samples[row], 2000, 1e4 * shaking(RATE, row)))
-    floats = lines(run(SeismicDetector(SENSOR, RATE), samples, RATE, every(25, 4000)))
-    counts = samples.astype(np.int32)
-    assert lines(run(SeismicDetector(SENSOR, RATE), counts, RATE, every(25, 4000))) == floats
-    assert any("onset" in line for line in floats)
+def mostly_counts(samples: Trace, cuts: Sequence[int]) -> list[Decision]:
+    """All decisions on packets of integer counts, but for those with holes in."""
+    detector = SeismicDetector(SITE, RATE, sensitivities=[SENSITIVITY] * 4)
+    decisions: list[Decision] = []
+    for first, end in pairwise([0, *cuts, samples.shape[1]]):
+        packet = samples[:, first:end]
+        if not np.isnan(packet).any():
+            packet = packet.astype(np.int32)
+        decisions += detector.process(packet, START_NS + round(first * NS / RATE))
+    return decisions
+
+
+@pytest.fixture(scope="module")
+def whole_counts() -> list[str]:
+    detector = SeismicDetector(SITE, RATE, sensitivities=[SENSITIVITY] * 4)
+    return lines(run(detector, np.round(busy_minute()), RATE))
+
+
+@pytest.mark.parametrize("length", [1, 25, 6000])
+def test_integer_counts_are_as_good_as_floats(whole_counts: list[str], length: int) -> None:
+    found = mostly_counts(np.round(busy_minute()), every(length, 6000))
+    assert lines(found) == whole_counts
+
+
+@pytest.mark.parametrize("alone", [0.7, 0.97])
+def test_scans_that_come_alone_between_packets_change_nothing(
+    whole_counts: list[str], alone: float
+) -> None:
+    random = np.random.default_rng(round(100 * alone))
+    lengths = np.where(random.random(6000) < alone, 1, random.integers(1, 40, 6000))
+    cuts = np.cumsum(lengths)
+    assert lines(mostly_counts(np.round(busy_minute()), cuts[cuts < 6000].tolist())) == whole_counts
+
+
+@pytest.mark.parametrize("length", [1, 25])
+def test_a_caller_may_use_the_room_of_one_packet_for_the_next(length: int) -> None:
+    """A hole where a packet begins is bridged from the last sample, not from what stands there."""
+    samples = busy_minute()[:2, :2000]
+    samples[:, 1000:1005] = np.nan
+    apart, reused = (SeismicDetector(SITE[:2], RATE) for _ in range(2))
+    counts, floats = np.empty((2, length), np.int32), np.empty((2, length))
+    for first in range(0, 2000, length):
+        packet = samples[:, first : first + length]
+        start_ns = START_NS + round(first * NS / RATE)
+        if np.isnan(packet).any() or first < 500:
+            floats[...] = packet
+            assert reused.process(floats, start_ns) == apart.process(packet, start_ns)
+        else:
+            counts[...] = packet
+            assert reused.process(counts, start_ns) == apart.process(counts.copy(), start_ns)
 
 
 def of(kind: type[Event], decisions: Sequence[Decision]) -> list[str]:

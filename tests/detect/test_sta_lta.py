@@ -11,7 +11,7 @@ from obspy.signal.filter import bandpass as obspy_bandpass
 from obspy.signal.trigger import recursive_sta_lta
 
 from gateway.detect.filters import MAX_RUN, BlockFilter, StateSpace, butterworth
-from gateway.detect.sta_lta import SETTLE_S, StaLta, Windows, follow
+from gateway.detect.sta_lta import SETTLE_S, StaLta, Tracks, Windows
 
 RATE = 20.0
 WINDOWS = (Windows(0.5, 10.0), Windows(0.3, 5.0))
@@ -107,12 +107,65 @@ def test_a_young_lta_is_the_mean_of_all_since_the_filter_has_settled() -> None:
         assert lta[0, 0, n - 1] == pytest.approx(np.mean(samples[0, 0, SETTLE:n] ** 2))
 
 
-def test_a_track_followed_sample_by_sample_is_young_alike() -> None:
-    trace = filtered(8, rows=1)[0, 0]
-    passing = (1.0, 0.0, 0.0, 0.0, 0.0)
-    track = follow((passing, passing), WINDOWS[0], RATE, 0.0, *[0.0] * 6, count=-SETTLE)
-    found = np.array([track.step(value)[1:] for value in trace.tolist()])
-    assert pytest.approx(np.array(by_hand(trace, WINDOWS[0])), rel=1e-12) == found.T
+BANDS = (butterworth(2, 1.0, 5.0, RATE), butterworth(2, 2.0, 8.0, RATE))
+
+
+def tracks(filters: BlockFilter, tracker: StaLta) -> Tracks:
+    """Tracks that go on from there."""
+    return Tracks(
+        list(zip(BANDS, WINDOWS, ON, strict=True)),
+        RATE,
+        baseline=filters.baseline,
+        state=filters.state,
+        averages=tracker.last,
+        counts=tracker.counts,
+    )
+
+
+@pytest.mark.parametrize("before", [1, 15, 150, 400])
+def test_tracks_go_on_from_a_run_and_a_run_from_tracks(before: int) -> None:
+    """Filtered samples, averages, excess: as in runs, while an LTA settles, is young, is old."""
+    samples = np.random.default_rng(8).normal(1e6, 100.0, (2, 600))
+    samples[0, 500] += 1e4
+    filters, tracker = BlockFilter(StateSpace.of(*BANDS), 2), StaLta(WINDOWS, 2, RATE, ON)
+    others, other = BlockFilter(StateSpace.of(*BANDS), 2), StaLta(WINDOWS, 2, RATE, ON)
+    for column in range(before):
+        tracker.process(filters.run(samples[:, [column]]), 1)
+        other.process(others.run(samples[:, [column]]), 1)
+    single = tracks(others, other)
+    excesses = 0
+    for column in range(before, 550):
+        run = filters.run(samples[:, [column]])
+        tracker.process(run, 1)
+        sample = samples[:, column].tolist()
+        exceeded = single.step(sample)
+        bands = np.array(sample[2:]).reshape(2, 2).T
+        assert bands == pytest.approx(run[:, :2], rel=1e-6, abs=1e-6)
+        assert single.averages == pytest.approx(tracker.last, rel=1e-9)
+        assert exceeded == (tracker.sta > np.array(ON)[:, None] * tracker.lta).any()
+        excesses += exceeded and column >= 500
+    assert 1 < excesses < 50
+    other.adopt(single)
+    others.state = single.state
+    for column in range(550, 600):
+        tracker.process(filters.run(samples[:, [column]]), 1)
+        other.process(others.run(samples[:, [column]]), 1)
+        assert other.last == pytest.approx(tracker.last, rel=1e-9)
+        assert other.lta == pytest.approx(tracker.lta, rel=1e-9)
+
+
+def test_tracks_are_of_band_passes_alone() -> None:
+    filters, tracker = BlockFilter(StateSpace.of(*BANDS), 2), StaLta(WINDOWS, 2, RATE, ON)
+    low = butterworth(4, None, 5.0, RATE)
+    with pytest.raises(ValueError, match="band-pass"):
+        Tracks(
+            list(zip((low, low), WINDOWS, ON, strict=True)),
+            RATE,
+            baseline=filters.baseline,
+            state=filters.state,
+            averages=tracker.last,
+            counts=tracker.counts,
+        )
 
 
 @pytest.mark.parametrize("cuts", [[], [130], [131], list(range(1, 599))])
