@@ -16,10 +16,10 @@ reaches them anew, and if none does, their end is, so that nobody waits for an a
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from gateway.detect.rolling import Rolling
 from gateway.detect.scale import Condition, Scale, Step
@@ -27,6 +27,9 @@ from gateway.events import MICRO, NS, Level, LevelChange, Observed, Quality, Rea
 
 REPORT_EVERY_NS = 3600 * NS
 """A kind of fault is reported once in this time; in between it is counted."""
+
+EVER_NS: Final = 1 << 63
+"""Later than any time."""
 
 Output = LevelChange | Observed | Quality
 
@@ -44,24 +47,19 @@ class Mode(Enum):
     """They count as missing, and no level stands: someone is working on the sensor."""
 
 
-class _Standing(Enum):
-    idle = 0
-    active = 1
-    restored = 2
-
-
 @dataclass(slots=True)
-class _Rung:
-    """One level of the scale and where it stands.
+class _Standing:
+    """A level that stands.
 
-    ``by`` is the condition that reached it, ``value_micro`` the last value known of that.
+    ``by`` is the condition that reached it, ``value_micro`` the last value known of that; of a
+    level that a restart only ``restored``, ``by`` is the first condition.
     """
 
     step: Step
     by: Condition
-    standing: _Standing = _Standing.idle
-    below_since_ns: int | None = None
     value_micro: int = 0
+    below_since_ns: int | None = None
+    restored: bool = False
 
 
 class Evaluator(ABC):
@@ -78,9 +76,9 @@ class Evaluator(ABC):
         self.level = Level.none
         self.faults: Counter[str] = Counter()
         self._reported: dict[str, int] = {}
-        self._rungs = [_Rung(step, step.conditions[0]) for step in scale.steps]
+        self._standing: dict[Level, _Standing] = {}
         self._hold_ns = scale.hold_s * NS
-        self._now: int | None = None
+        self._now = -EVER_NS
         self._unseen_ns: int | None = None
         self._last_ns: dict[str, int] = {}
         self._rollings: list[Rolling] = []
@@ -88,6 +86,8 @@ class Evaluator(ABC):
         self._indicative = False
         self.observed = False
         """Set to have what is known said at every reading, for a plan that judges it."""
+        self.quantities: Collection[str] = scale.quantities
+        """Those of which it takes readings."""
 
     # --- what a kind of scale adds --------------------------------------------------------------
 
@@ -104,15 +104,8 @@ class Evaluator(ABC):
         """When that changes next without a reading."""
 
     @abstractmethod
-    def reads(self, quantity: str) -> bool:
-        """Whether readings of that quantity are any of its."""
-
-    @abstractmethod
     def _known(self, t: int) -> dict[str, float]:
         """What is known at ``t``, to which it has been rolled; names carry the units."""
-
-    def _may_rise(self, t: int) -> bool:  # noqa: ARG002  rain needs the time
-        return self.mode is Mode.live
 
     # --- the interface --------------------------------------------------------------------------
 
@@ -126,14 +119,15 @@ class Evaluator(ABC):
 
     def reading(self, reading: Reading) -> list[Output]:
         """Take a reading; those of other sensors and quantities are left alone."""
-        if reading.sensor != self.sensor or not self.reads(reading.quantity):
+        if reading.sensor != self.sensor or reading.quantity not in self.quantities:
             return []
         t = reading.time_ns
         last = self._last_ns.get(reading.quantity)
         if last is not None and t <= last:
             return self._fault("overlap", t, f"{reading.quantity} is not newer than the last one")
         self._last_ns[reading.quantity] = t
-        out = self.tick(t)
+        out = self._end_until(t) if self._standing else []
+        self._roll(t)
         if self._unseen_ns is None:
             self._unseen_ns = t
         if self.scale.indicative:
@@ -141,8 +135,9 @@ class Evaluator(ABC):
         counted = self._take(reading, out)
         if not counted:
             self._unseen_ns = max(self._unseen_ns, t)
-        out += self._settle(t)
-        if counted and self._may_rise(t):
+        if self._standing:
+            out += self._settle(t)
+        if counted and self.mode is Mode.live:
             out += self._raise(t)
         if self.observed and self.mode is Mode.live:
             out.append(Observed(self.sensor, self.scale.hazard, self.scale.name, t, self._known(t)))
@@ -150,30 +145,27 @@ class Evaluator(ABC):
 
     def tick(self, t: int) -> list[Output]:
         """Time has come to ``t``: levels whose hold time has passed end."""
-        out: list[Output] = []
-        while (due := self.next_deadline()) is not None and due <= t:
-            self._roll(due)
-            out += self._settle(due)
+        out = self._end_until(t) if self._standing else []
         self._roll(t)
         return out
 
     def next_deadline(self) -> int | None:
         """When :meth:`tick` is next wanted; None while no level stands."""
+        if not self._standing:
+            return None
         moments = []
-        for rung in self._rungs:
-            if rung.standing is _Standing.idle:
-                continue
-            moments += [self._changes(condition) for condition in rung.step.conditions]
-            if rung.below_since_ns is not None:
-                moments.append(rung.below_since_ns + self._hold_ns)
-        return min((x for x in moments if x is not None), default=None) if moments else None
+        for standing in self._standing.values():
+            moments += [self._changes(condition) for condition in standing.step.conditions]
+            if standing.below_since_ns is not None:
+                moments.append(standing.below_since_ns + self._hold_ns)
+        return min((x for x in moments if x is not None), default=None)
 
     def set_mode(self, mode: Mode, t: int) -> list[Output]:
         """Change the mode. Leaving ``live`` ends the level that stands."""
         out = self.tick(t)
         self.mode = mode
         if mode is not Mode.live:
-            ended = [rung for rung in self._rungs if self._clear(rung)]
+            ended = [self._standing.pop(level) for level in sorted(self._standing)]
             out += self._announce(t, ended)
             out += self.unknown(t)
         return out
@@ -186,18 +178,14 @@ class Evaluator(ABC):
 
     def complete(self, window_s: int) -> bool:
         """Whether everything in the window that ends now was observed."""
-        if self._now is None or self._unseen_ns is None:
-            return False
-        return self._unseen_ns <= self._now - window_s * NS
+        return self._unseen_ns is not None and self._unseen_ns <= self._now - window_s * NS
 
     def state(self, utc_offset_ns: int) -> dict[str, Any]:
         """What a restart needs, as JSON types; times are UTC (``utc_offset_ns`` + stream time)."""
         return {
             "scale": self.scale.name,
             "sensor": self.sensor,
-            "levels": [
-                rung.step.level.name for rung in self._rungs if rung.standing is not _Standing.idle
-            ],
+            "levels": [level.name for level in sorted(self._standing)],
             "rolling": {
                 name: [[entry[0] + utc_offset_ns, *entry[1:]] for entry in self._saved(rolling)]
                 for name, rolling in self._kept.items()
@@ -236,9 +224,11 @@ class Evaluator(ABC):
             self._kept[name].restore(entry for entry in entries if entry[0] <= t)
         self._take_over()
         self._roll(t)
-        for rung in self._rungs:
-            if rung.step.level in levels and self.mode is Mode.live:
-                rung.standing, rung.below_since_ns = _Standing.restored, t
+        for step in self.scale.steps:
+            if step.level in levels and self.mode is Mode.live:
+                self._standing[step.level] = _Standing(
+                    step, step.conditions[0], below_since_ns=t, restored=True
+                )
 
     def _take_over(self) -> None:  # noqa: B027  most scales have nothing to do here
         """What follows from entries that were restored."""
@@ -247,8 +237,7 @@ class Evaluator(ABC):
 
     def _roll(self, t: int) -> None:
         """Roll to ``t``; time that was already passed (a reading came late) stays passed."""
-        if self._now is None or t > self._now:
-            self._now = t
+        self._now = max(self._now, t)
         for rolling in self._rollings:
             if rolling.entries:
                 rolling.roll(self._now)
@@ -259,74 +248,75 @@ class Evaluator(ABC):
         if due is None or due > t:
             self._roll(t)
 
+    def _end_until(self, t: int) -> list[Output]:
+        """End each level whose hold time passes until ``t``, at the moment when it does."""
+        out: list[Output] = []
+        while (due := self.next_deadline()) is not None and due <= t:
+            self._roll(due)
+            out += self._settle(due)
+        return out
+
     def _settle(self, t: int) -> list[Output]:
         """Note since when standing levels are below, and end those that were for long enough."""
         ended = []
-        for rung in self._rungs:
-            if rung.standing is _Standing.idle:
-                continue
+        for level, standing in sorted(self._standing.items()):
             held = False
-            for condition in rung.step.conditions:
+            for condition in standing.step.conditions:
                 value = self._value(condition)
                 held = held or (value is not None and value >= condition.below_micro)
-                if condition is rung.by and value is not None:
-                    rung.value_micro = value
+                if condition is standing.by and value is not None:
+                    standing.value_micro = value
             if held:
-                rung.below_since_ns = None
-            elif rung.below_since_ns is None:
-                rung.below_since_ns = t
-            if rung.below_since_ns is not None and t - rung.below_since_ns >= self._hold_ns:
-                self._clear(rung)
-                ended.append(rung)
-        return self._announce(t, ended) if ended else []
-
-    @staticmethod
-    def _clear(rung: _Rung) -> bool:
-        stood = rung.standing is not _Standing.idle
-        rung.standing, rung.below_since_ns = _Standing.idle, None
-        return stood
+                standing.below_since_ns = None
+            elif standing.below_since_ns is None:
+                standing.below_since_ns = t
+            if standing.below_since_ns is not None and t - standing.below_since_ns >= self._hold_ns:
+                ended.append(self._standing.pop(level))
+        return self._announce(t, ended)
 
     def _raise(self, t: int) -> list[Output]:
-        risen = False
-        for rung in self._rungs:
-            if rung.standing is _Standing.active:
+        """Let levels that are reached stand; what to say where that makes another the highest."""
+        highest: _Standing | None = None
+        for step in self.scale.steps:
+            standing = self._standing.get(step.level)
+            if standing is not None and not standing.restored:
+                highest = standing
                 continue
-            for condition in rung.step.conditions:
+            for condition in step.conditions:
                 value = self._value(condition)
                 if value is not None and value >= condition.at_least_micro:
-                    rung.standing, rung.by, rung.value_micro = _Standing.active, condition, value
-                    risen = True
+                    highest = self._standing[step.level] = _Standing(step, condition, value)
                     break
-        return self._announce(t, []) if risen else []
+        if highest is None or highest.step.level is self.level:
+            return []
+        return [self._change(highest.step.level, highest, t)]
 
-    def _announce(self, t: int, ended: list[_Rung]) -> list[Output]:
-        active = [rung for rung in self._rungs if rung.standing is _Standing.active]
-        level = active[-1].step.level if active else Level.none
-        closing = (
-            bool(ended)
-            and not active
-            and all(rung.standing is not _Standing.restored for rung in self._rungs)
-        )
-        if level is self.level and not closing:
+    def _announce(self, t: int, ended: list[_Standing]) -> list[Output]:
+        """What to say when levels, given lowest first, have ended."""
+        if not ended:
             return []
-        if level is Level.none and not closing:
-            return []
+        if not self._standing:
+            return [self._change(Level.none, ended[-1], t)]
+        reached = [level for level, standing in self._standing.items() if not standing.restored]
+        level = max(reached, default=self.level)
+        return [] if level is self.level else [self._change(level, self._standing[level], t)]
+
+    def _change(self, level: Level, standing: _Standing, t: int) -> LevelChange:
+        """The change to ``level``, decided by what is, or was, standing."""
         self.level = level
-        rung = active[-1] if active else ended[-1]
-        return [
-            LevelChange(
-                self.sensor,
-                self.scale.hazard,
-                level,
-                t,
-                rung.value_micro / MICRO,
-                self.scale.unit,
-                rung.by.window_s / 3600 if rung.by.window_s else None,
-                self.complete(rung.by.window_s),
-                self.scale.name,
-                self._known(t),
-            )
-        ]
+        by = standing.by
+        return LevelChange(
+            self.sensor,
+            self.scale.hazard,
+            level,
+            t,
+            standing.value_micro / MICRO,
+            self.scale.unit,
+            by.window_s / 3600 if by.window_s else None,
+            self.complete(by.window_s),
+            self.scale.name,
+            self._known(t),
+        )
 
     # --- faults ---------------------------------------------------------------------------------
 

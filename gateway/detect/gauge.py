@@ -89,8 +89,10 @@ class Gauge:
         self._due = None
         out: list[Output] = []
         for evaluator in self.evaluators:
-            # Two scales over one sensor find the same fault: it is one.
-            out += [output for output in evaluator.reading(reading) if output not in out]
+            for output in evaluator.reading(reading):
+                # Two scales over one sensor find the same fault: it is one.
+                if output not in out:
+                    out.append(output)
         if reading.quantity in QUANTITIES:
             newest = self._last_ns.get(reading.quantity)
             if newest is None or reading.time_ns > newest:
@@ -183,7 +185,7 @@ class Gauge:
         """The latest readings and what is made of them; names carry the units."""
         found = {q: r.micro / MICRO for q, r in self.latest.items() if r.micro is not None}
         for evaluator in self.evaluators:
-            if any(evaluator.reads(quantity) for quantity in self.latest):
+            if any(quantity in evaluator.quantities for quantity in self.latest):
                 found |= evaluator.values(t)
         return found | self._rain.values()
 

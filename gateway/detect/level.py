@@ -22,9 +22,10 @@ between the breakpoints of the scale file and rounded up; beyond the last breakp
 """
 
 from collections import deque
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from gateway.detect.evaluator import Evaluator, Mode, Output
+from gateway.detect.evaluator import EVER_NS, Evaluator, Mode, Output
 from gateway.detect.rain import RainEvaluator
 from gateway.detect.rolling import Rolling, RollingHigh, RollingLow, RollingMean
 from gateway.detect.scale import RAIN, Condition, Measure, Scale
@@ -49,6 +50,34 @@ _VALUE = Measure.value
 _Key = tuple[Measure, str, int]
 
 
+@dataclass(slots=True)
+class _Series:
+    """The readings of one quantity, and the windows over them."""
+
+    means: list[RollingMean] = field(default_factory=list)
+    highs: list[RollingHigh] = field(default_factory=list)
+    gust: RollingMean | None = None
+    """What makes gusts of it; None where they are not made, or reported."""
+    newest_micro: int = 0
+    stands_until_ns: int = -EVER_NS
+    """When the newest value that counts no longer stands for anything."""
+    read_ns: int | None = None
+    """When one was last read, whatever it was worth, ``spacing_ns`` after the one before."""
+    spacing_ns: int | None = None
+    steady_micro: int | None = None
+    steady_ns: int = 0
+    """Since when each reading has been ``steady_micro``."""
+    recent: deque[int] = field(default_factory=lambda: deque(maxlen=3))
+
+    def put(self, t: int, cover: int, micro: int, until_ns: int) -> None:
+        """Let a value count that stood for ``cover`` ns and stands on until then."""
+        self.newest_micro, self.stands_until_ns = micro, until_ns
+        for mean in self.means:
+            mean.add(t, cover, micro)
+        for high in self.highs:
+            high.add(t, micro)
+
+
 def index_of(breakpoints: tuple[tuple[int, int], ...], micro: int) -> int:
     """The index of a concentration in millionths, by breakpoints (concentration, index)."""
     whole, rest = divmod(micro, MICRO)
@@ -66,155 +95,146 @@ class LevelEvaluator(Evaluator):
 
     def __init__(self, scale: Scale, sensor: str) -> None:
         super().__init__(scale, sensor)
-        self._reach_ns = scale.reach_s * NS
-        self._newest: dict[str, tuple[int, int]] = {}
-        self._spacing_ns: dict[str, int] = {}
-        self._recent: dict[str, deque[int]] = {}
-        self._steady: dict[str, tuple[int, int]] = {}
-        self._read_ns: dict[str, int] = {}
-        self._gust = RollingMean(GUST_NS)
-        self._quantities = scale.quantities
-        self._gust_made = "gust_mps" in self._quantities
-        keys: list[_Key] = [(c.measure, c.quantity, c.window_s) for c in scale.conditions]
-        keys += [(m, q, w) for q in self._quantities for m, w in _SHOWN[q]]
-        self._valid_s: dict[_Key, int] = {
-            (c.measure, c.quantity, c.window_s): c.valid_s
-            for c in scale.conditions
-            if c.measure is Measure.mean
-        }
+        self._reach_ns = scale.reach_s * NS or EVER_NS
+        self._series = {quantity: _Series() for quantity in scale.quantities}
+        conditions = {_key(condition): condition for condition in scale.conditions}
+        for quantity in self._series:
+            for measure, window_s in _SHOWN[quantity]:
+                shown = Condition(measure, quantity, window_s, 0, 0, window_s * 3 // 4)
+                conditions.setdefault(_key(shown), shown)
         self._means: dict[_Key, RollingMean] = {}
         self._highs: dict[_Key, RollingHigh] = {}
-        for key in keys:
-            if key[0] is Measure.mean:
-                self._means[key] = RollingMean(key[2] * NS)
-            elif key[0] is Measure.max:
-                self._highs[key] = RollingHigh(key[2] * NS)
-            elif key[0] is Measure.rise:
-                self._highs[key] = RollingLow(key[2] * NS)
+        for key in conditions:
+            measure, quantity, window_s = key
+            if measure is Measure.mean:
+                self._means[key] = RollingMean(window_s * NS)
+                self._series[quantity].means.append(self._means[key])
+            elif measure in (Measure.max, Measure.rise):
+                kind = RollingHigh if measure is Measure.max else RollingLow
+                self._highs[key] = kind(window_s * NS)
+                self._series[quantity].highs.append(self._highs[key])
         self._rolling: dict[_Key, Rolling] = {**self._means, **self._highs}
-        self._rollings = [*self._rolling.values(), self._gust]
+        self._rollings = [*self._rolling.values()]
+        self._shown = {q: Condition(_VALUE, q, 0, 0, 0) for q in self._series}
+        for measure, quantity, window_s in self._rolling:
+            name = f"{quantity}_{measure}_{_label(window_s)}"
+            self._shown[name] = conditions[measure, quantity, window_s]
+        if "gust_mps" in self._series:
+            gust = RollingMean(GUST_NS)
+            self._rollings.append(gust)
+            self._series.setdefault("wind_mps", _Series()).gust = gust
+            self.quantities = tuple(self._series)
         self._kept = {
             f"{key[0]} {key[1]} {key[2]}": rolling
             for key, rolling in self._rolling.items()
             if key[2] >= _KEEP_FROM_S
         }
 
-    def reads(self, quantity: str) -> bool:
-        return quantity in self._quantities or (quantity == "wind_mps" and self._gust_made)
-
     def _take(self, reading: Reading, out: list[Output]) -> bool:
-        quantity, t = reading.quantity, reading.time_ns
-        if quantity == "gust_mps" and reading.micro is not None:
-            self._gust_made = False
-        micro = self._sound(reading, out)
-        cover = self._cover(quantity, t)
-        if micro is None or self.mode is Mode.maintenance:
-            return False
-        if quantity in self._quantities:
-            self._put(quantity, t, cover, micro)
-        if quantity == "wind_mps" and self._gust_made and cover <= GUST_NS:
-            self._gust.add(t, cover, micro)
-            gust = self._gust.value(_GUST_VALID_NS)
-            if gust is not None:
-                self._put("gust_mps", t, cover, gust)
-        return True
-
-    def _sound(self, reading: Reading, out: list[Output]) -> int | None:
-        """The value of a reading, despiked where the scale says so; None if it is no good."""
-        quantity, t, micro = reading.quantity, reading.time_ns, reading.micro
+        quantity, t, micro, scale = reading.quantity, reading.time_ns, reading.micro, self.scale
+        series = self._series[quantity]
+        if quantity == "gust_mps" and micro is not None:
+            self._series["wind_mps"].gust = None
+            self.quantities = scale.quantities
+        cover = self._cover(series, t) if self._rollings else 0  # windows alone weigh it
         if micro is None:
-            return None
-        scale = self.scale
+            return False
         low, high = scale.lowest_micro, scale.highest_micro
         if (low is not None and micro < low) or (high is not None and micro > high):
             out += self._fault("spike", t, f"{quantity} {micro / MICRO:g} can't be; left out")
-            return None
-        steady, since = self._steady.get(quantity, (None, t))
-        if micro != steady:
-            self._steady[quantity] = (micro, t)
-            self._recovered(t, out)
-        elif micro and scale.stuck_s and t - since >= scale.stuck_s * NS:
-            out += self._fault("flat", t, f"{quantity} stuck at {micro / MICRO:g}; left out")
-            return None
-        if not scale.despike:
-            return micro
-        recent = self._recent.setdefault(quantity, deque(maxlen=3))
-        recent.append(micro)
-        return sorted(recent)[1] if len(recent) == 3 else None
+            return False
+        if scale.stuck_s and self._sticks(series, reading, micro, out):
+            return False
+        if scale.despike:
+            series.recent.append(micro)
+            if len(series.recent) < 3:
+                return False
+            micro = sorted(series.recent)[1]
+        if self.mode is Mode.maintenance:
+            return False
+        series.put(t, cover, micro, t + self._reach_ns)
+        if series.gust is not None and cover <= GUST_NS:
+            self._make_gust(series.gust, t, cover, micro)
+        return True
 
-    def _cover(self, quantity: str, t: int) -> int:
+    def _sticks(self, series: _Series, reading: Reading, micro: int, out: list[Output]) -> bool:
+        """Whether the value has not changed for so long that it can't be one."""
+        t = reading.time_ns
+        if micro != series.steady_micro:
+            series.steady_micro, series.steady_ns = micro, t
+            self._recovered(t, out)
+        elif micro and t - series.steady_ns >= self.scale.stuck_s * NS:
+            what = f"{reading.quantity} stuck at {micro / MICRO:g}; left out"
+            out += self._fault("flat", t, what)
+            return True
+        return False
+
+    def _cover(self, series: _Series, t: int) -> int:
         """How long the reading at ``t`` stands for."""
-        last = self._read_ns.get(quantity)
-        self._read_ns[quantity] = t
+        last, before = series.read_ns, series.spacing_ns
+        series.read_ns = t
         if last is None:
             return 0
-        spacing = t - last
-        cover = min(spacing, 2 * self._spacing_ns.get(quantity, spacing))
-        self._spacing_ns[quantity] = spacing
-        return min(cover, self._reach_ns) if self._reach_ns else cover
+        series.spacing_ns = spacing = t - last
+        return min(spacing, 2 * (spacing if before is None else before), self._reach_ns)
 
-    def _put(self, quantity: str, t: int, cover: int, micro: int) -> None:
-        self._newest[quantity] = (t, micro)
-        for key, mean in self._means.items():
-            if key[1] == quantity:
-                mean.add(t, cover, micro)
-        for key, high in self._highs.items():
-            if key[1] == quantity:
-                high.add(t, micro)
+    def _make_gust(self, mean: RollingMean, t: int, cover: int, micro: int) -> None:
+        mean.add(t, cover, micro)
+        gust = mean.value(_GUST_VALID_NS)
+        if gust is not None:
+            self._series["gust_mps"].put(t, cover, gust, t + self._reach_ns)
 
     def _value(self, condition: Condition) -> int | None:
-        return self._measured((condition.measure, condition.quantity, condition.window_s))
+        if condition.measure is not _VALUE:
+            return self._windowed(condition)
+        series = self._series[condition.quantity]
+        return series.newest_micro if self._now < series.stands_until_ns else None
 
-    def _changes(self, condition: Condition) -> int | None:
-        key: _Key = (condition.measure, condition.quantity, condition.window_s)
-        rolling = self._rolling.get(key)
-        moments = [rolling.changes_ns if rolling else None]
-        if condition.measure in (_VALUE, Measure.rise):
-            moments.append(self._stale_ns(condition.quantity))
-        return min((moment for moment in moments if moment is not None), default=None)
-
-    def _stale_ns(self, quantity: str) -> int | None:
-        """When the newest reading stops standing for anything; None if it never will or has."""
-        newest = self._newest.get(quantity)
-        if newest is None or not self._reach_ns or self._now is None:
-            return None
-        stale = newest[0] + self._reach_ns
-        return stale if stale > self._now else None
-
-    def _measured(self, key: _Key) -> int | None:
-        measure, quantity, window_s = key
-        if measure is Measure.mean:
-            mean = self._means[key].value(self._valid_s.get(key, window_s * 3 // 4) * NS)
+    def _windowed(self, condition: Condition) -> int | None:
+        key = _key(condition)
+        if condition.measure is Measure.mean:
+            mean = self._means[key].value(condition.valid_s * NS)
             if mean is not None and self.scale.index:
                 return index_of(self.scale.index, mean) * MICRO
             return mean
-        if measure is Measure.max:
-            return self._highs[key].value
-        newest = self._newest.get(quantity)
-        if newest is None or (self._reach_ns and self._stale_ns(quantity) is None):
+        extreme = self._highs[key].value
+        if condition.measure is Measure.max:
+            return extreme
+        series = self._series[condition.quantity]
+        if extreme is None or self._now >= series.stands_until_ns:
             return None
-        if measure is _VALUE:
-            return newest[1]
-        low = self._highs[key].value
-        return None if low is None else newest[1] - low
+        return series.newest_micro - extreme
+
+    def _changes(self, condition: Condition) -> int | None:
+        rolling = self._rolling.get(_key(condition))
+        moments = [rolling.changes_ns if rolling else None]
+        if condition.measure in (_VALUE, Measure.rise) and self.scale.reach_s:
+            stands_until_ns = self._series[condition.quantity].stands_until_ns
+            moments.append(stands_until_ns if self._now < stands_until_ns else None)
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _known(self, t: int) -> dict[str, float]:  # noqa: ARG002  rain needs the time
         found: dict[str, float] = {}
-        for quantity in self._quantities:
-            value = self._measured((_VALUE, quantity, 0))
-            if value is not None:
-                found[quantity] = value / MICRO
-        for key in self._rolling:
-            value = self._measured(key)
-            if value is not None:
-                measure, quantity, window_s = key
-                label = f"{window_s // 3600}h" if window_s % 3600 == 0 else f"{window_s // 60}min"
-                if measure is Measure.mean and self.scale.index:
-                    name = "iaqi_realtime" if window_s <= 3600 else f"iaqi_{label}"
-                    found[name] = value / MICRO
-                    value = self._means[key].value(0) or 0
-                found[f"{quantity}_{measure}_{label}"] = value / MICRO
+        for name, condition in self._shown.items():
+            value = self._value(condition)
+            if value is None:
+                continue
+            if self.scale.index and condition.measure is Measure.mean:
+                window_s = condition.window_s
+                found["iaqi_realtime" if window_s <= 3600 else f"iaqi_{_label(window_s)}"] = (
+                    value / MICRO
+                )
+                value = self._means[_key(condition)].value(0) or 0
+            found[name] = value / MICRO
         return found
+
+
+def _key(condition: Condition) -> _Key:
+    return condition.measure, condition.quantity, condition.window_s
+
+
+def _label(window_s: int) -> str:
+    return f"{window_s // 3600}h" if window_s % 3600 == 0 else f"{window_s // 60}min"
 
 
 def make(scale: Scale, sensor: str, wrap_micro: int | None = None) -> Evaluator:

@@ -234,6 +234,7 @@ class RainEvaluator(Evaluator):
 
     def __init__(self, scale: Scale, sensor: str, wrap_micro: int | None = None) -> None:
         super().__init__(scale, sensor)
+        self.quantities = QUANTITIES
         self.gauge = RainGauge(scale.highest_micro, scale.stuck_s, wrap_micro)
         self.event: RainEvent | None = None
         windows = sorted({*SUMS_S, *(condition.window_s for condition in scale.conditions)})
@@ -247,9 +248,6 @@ class RainEvaluator(Evaluator):
         self._read_ns: int | None = None
         self._speaks_dry = False
         self._spacing_ns = _UNKNOWN_NS
-
-    def reads(self, quantity: str) -> bool:
-        return quantity in QUANTITIES
 
     def _take(self, reading: Reading, out: list[Output]) -> bool:
         fallen = self.gauge.take(reading)
@@ -301,9 +299,9 @@ class RainEvaluator(Evaluator):
     def _changes(self, condition: Condition) -> int | None:
         return self._sums[condition.window_s].changes_ns
 
-    def _may_rise(self, t: int) -> bool:
+    def _raise(self, t: int) -> list[Output]:
         wet = self._wet_ns is not None and t - self._wet_ns < self._continuing_ns
-        return super()._may_rise(t) and (wet or not self._continuing_ns)
+        return super()._raise(t) if wet or not self._continuing_ns else []
 
     def sum_nm(self, window_s: int) -> int:
         """Rain of a window that the scale or ``SUMS_S`` has, as of the latest time told."""
