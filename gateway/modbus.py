@@ -23,6 +23,7 @@ proves the same thing.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 from typing import Final
 
 from gateway.events import Diagnostic
@@ -54,6 +55,10 @@ EXCEPTIONS: Final = {
     5: "acknowledged, not done yet",
     6: "device busy",
 }
+
+
+_REQUEST: Final = Struct(">BBHH")
+"""Address, function, register, value."""
 
 
 def _crc_table() -> tuple[int, ...]:
@@ -90,14 +95,8 @@ class Request:
     value: int
 
     @property
-    def body(self) -> bytes:
-        return bytes((self.address, self.function)) + (self.register << 16 | self.value).to_bytes(
-            4, "big"
-        )
-
-    @property
     def frame(self) -> bytes:
-        return seal(self.body)
+        return seal(_REQUEST.pack(self.address, self.function, self.register, self.value))
 
     @property
     def is_read(self) -> bool:
@@ -110,7 +109,7 @@ class Request:
             return bytes((self.address, self.function, (self.value + 7) // 8))
         if self.function in _READ_WORDS:
             return bytes((self.address, self.function, 2 * self.value))
-        return self.body
+        return self.frame[:-2]
 
     @property
     def answer_size(self) -> int:
@@ -157,7 +156,7 @@ class Master:
         self._timeout_ns = timeout_ns
         self._late_ns = late_ns
         self._gap_ns = gap_ns
-        self._out = bytearray()
+        self._out = b""
         self._in = bytearray()
         self.reset()
 
@@ -169,7 +168,7 @@ class Master:
         """When the silence after the last answer is over."""
         self._late: dict[int, int] = {}
         self._in.clear()
-        self._out.clear()
+        self._out = b""
 
     def ready_ns(self, request: Request) -> int:
         """From when on ``request`` may be sent, given that nothing is pending."""
@@ -183,13 +182,11 @@ class Master:
         Never a broadcast: nobody answers one.
         """
         self._out += request.frame
-        self._in.clear()
         self.pending = request
         self.deadline_ns = t + self._timeout_ns
 
     def to_send(self) -> bytes:
-        data = bytes(self._out)
-        self._out.clear()
+        data, self._out = self._out, b""
         return data
 
     def feed(self, data: bytes, t: int) -> list[Answer | Refusal | Diagnostic]:

@@ -47,6 +47,10 @@ class Mode(Enum):
     """They count as missing, and no level stands: someone is working on the sensor."""
 
 
+_LIVE = Mode.live
+"""Python 3.11 looks up a member of an enumeration by several calls, each time."""
+
+
 @dataclass(slots=True)
 class _Standing:
     """A level that stands.
@@ -137,9 +141,9 @@ class Evaluator(ABC):
             self._unseen_ns = max(self._unseen_ns, t)
         if self._standing:
             out += self._settle(t)
-        if counted and self.mode is Mode.live:
+        if counted and self.mode is _LIVE:
             out += self._raise(t)
-        if self.observed and self.mode is Mode.live:
+        if self.observed and self.mode is _LIVE:
             out.append(Observed(self.sensor, self.scale.hazard, self.scale.name, t, self._known(t)))
         return out
 

@@ -44,8 +44,8 @@ _SHOWN: dict[str, tuple[tuple[Measure, int], ...]] = {
     "contact": (),
 }
 
-_VALUE = Measure.value
-"""Python 3.11 looks up an enumeration's ``value`` by a function of its own, each time."""
+_VALUE, _MEAN, _MAX, _MAINTENANCE = Measure.value, Measure.mean, Measure.max, Mode.maintenance
+"""Python 3.11 looks up a member of an enumeration by several calls, each time."""
 
 _Key = tuple[Measure, str, int]
 
@@ -106,11 +106,11 @@ class LevelEvaluator(Evaluator):
         self._highs: dict[_Key, RollingHigh] = {}
         for key in conditions:
             measure, quantity, window_s = key
-            if measure is Measure.mean:
+            if measure is _MEAN:
                 self._means[key] = RollingMean(window_s * NS)
                 self._series[quantity].means.append(self._means[key])
-            elif measure in (Measure.max, Measure.rise):
-                kind = RollingHigh if measure is Measure.max else RollingLow
+            elif measure in (_MAX, Measure.rise):
+                kind = RollingHigh if measure is _MAX else RollingLow
                 self._highs[key] = kind(window_s * NS)
                 self._series[quantity].highs.append(self._highs[key])
         self._rolling: dict[_Key, Rolling] = {**self._means, **self._highs}
@@ -150,7 +150,7 @@ class LevelEvaluator(Evaluator):
             if len(series.recent) < 3:
                 return False
             micro = sorted(series.recent)[1]
-        if self.mode is Mode.maintenance:
+        if self.mode is _MAINTENANCE:
             return False
         series.put(t, cover, micro, t + self._reach_ns)
         if series.gust is not None and cover <= GUST_NS:
@@ -192,13 +192,13 @@ class LevelEvaluator(Evaluator):
 
     def _windowed(self, condition: Condition) -> int | None:
         key = _key(condition)
-        if condition.measure is Measure.mean:
+        if condition.measure is _MEAN:
             mean = self._means[key].value(condition.valid_s * NS)
             if mean is not None and self.scale.index:
                 return index_of(self.scale.index, mean) * MICRO
             return mean
         extreme = self._highs[key].value
-        if condition.measure is Measure.max:
+        if condition.measure is _MAX:
             return extreme
         series = self._series[condition.quantity]
         if extreme is None or self._now >= series.stands_until_ns:
@@ -219,7 +219,7 @@ class LevelEvaluator(Evaluator):
             value = self._value(condition)
             if value is None:
                 continue
-            if self.scale.index and condition.measure is Measure.mean:
+            if self.scale.index and condition.measure is _MEAN:
                 window_s = condition.window_s
                 found["iaqi_realtime" if window_s <= 3600 else f"iaqi_{_label(window_s)}"] = (
                     value / MICRO

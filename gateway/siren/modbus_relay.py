@@ -105,7 +105,11 @@ class Drive(IntEnum):
     """The stop was echoed: nothing to tell."""
 
 
-_SOUNDING: Final = frozenset({Drive.start, Drive.renew, Drive.hold})
+_START, _STOP, _RENEW, _HOLD, _REST = Drive
+"""Python 3.11 looks up a member of an enumeration by several calls, each time."""
+
+_WRITE: Final = Function.write_coil
+_SOUNDING: Final = frozenset({_START, _RENEW, _HOLD})
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ class _Relay:
     siren: str
     board: _Board
     coil: int
-    drive: Drive = Drive.stop
+    drive: Drive = _STOP
     due_ns: int | None = 0
     until_ns: int = 0
     timed: bool = True
@@ -139,6 +143,9 @@ class _Relay:
     misfits: int = 0
     order: int = 0
     """Counts what it was told, so that the echo of an older command proves nothing."""
+    sent_order: int = 0
+    """What of that was last sent, at ``sent_ns``."""
+    sent_ns: int = 0
 
     @property
     def urgency(self) -> tuple[int, int, Drive]:
@@ -153,17 +160,8 @@ class _Relay:
     def hold(self) -> None:
         """Next comes a pulse, or a renewal where the stretch is longer than what is covered."""
         renew_ns = self.covered_ns - _RENEW_NS if self.until_ns > self.covered_ns else _NEVER
-        self.drive = Drive.hold
+        self.drive = _HOLD
         self.due_ns = min(self.pulse_due_ns, renew_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """The write that is under way."""
-
-    relay: _Relay
-    order: int
-    sent_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +230,8 @@ class ModbusRelay:
                 self._add(name, read_options(Unit, keys))
             except ValueError as error:
                 raise ValueError(f"{name}.{error}") from None
-        self._written: _Written | None = None
+        self._writing: _Relay | None = None
+        """The relay whose write is under way."""
         self.pulse_s = None
         self._state_pulse()
 
@@ -260,7 +259,7 @@ class ModbusRelay:
     def opened(self, t: int) -> None:
         """Begin anew: what must sound sounds, every other relay is opened, all are read."""
         self._bus.reset()
-        self._written = None
+        self._writing = None
         for board in self._boards.values():
             board.unanswered = 0
             board.read_due_ns = t
@@ -268,7 +267,7 @@ class ModbusRelay:
             relay.closed = None
             relay.misfits = 0
             relay.timed = self._pulse_ns > 0
-            relay.tell(Drive.start if t < relay.until_ns else Drive.stop, t)
+            relay.tell(_START if t < relay.until_ns else _STOP, t)
         self._state_pulse()
         self._pump(t)
 
@@ -281,8 +280,8 @@ class ModbusRelay:
         relay.until_ns = until_ns
         if relay.drive not in _SOUNDING:
             relay.misfits = 0
-            relay.tell(Drive.start, t)
-        elif relay.drive is Drive.hold:
+            relay.tell(_START, t)
+        elif relay.drive is _HOLD:
             relay.hold()
         self._pump(t)
 
@@ -291,7 +290,7 @@ class ModbusRelay:
         relay = self._relays[siren]
         relay.until_ns = 0
         relay.misfits = 0
-        relay.tell(Drive.stop, t)
+        relay.tell(_STOP, t)
         self._pump(t)
 
     def self_test(self, siren: str, t: int) -> None:
@@ -355,14 +354,14 @@ class ModbusRelay:
         addresses = {address for address, _ in places}
         address = addresses.pop() if len(addresses) == 1 else BROADCAST
         coil = next(iter(places))[1] if len(places) == 1 else ALL
-        return Request(address, Function.write_coil, coil, OFF).frame
+        return Request(address, _WRITE, coil, OFF).frame
 
     # --- the bus ------------------------------------------------------------------------------
 
     def _expire(self, t: int) -> None:
         for relay in self._relays.values():
             if relay.drive in _SOUNDING and t >= relay.until_ns:
-                relay.tell(Drive.stop, t)
+                relay.tell(_STOP, t)
 
     def _pump(self, t: int) -> None:
         """Send the most urgent of what is due, if the bus is free."""
@@ -374,9 +373,9 @@ class ModbusRelay:
             if waits and (relay is None or other.urgency < relay.urgency):
                 relay = other
         if relay is not None:
-            if relay.drive is Drive.hold and t < relay.pulse_due_ns:
-                relay.tell(Drive.renew, t)
-            self._written = _Written(relay, relay.order, t)
+            if relay.drive is _HOLD and t < relay.pulse_due_ns:
+                relay.tell(_RENEW, t)
+            self._writing, relay.sent_order, relay.sent_ns = relay, relay.order, t
             command = self._command(relay, t)
             if command.value != OFF:
                 pulse_ns = command.value * TENTH_NS if relay.timed else _NEVER - t
@@ -390,48 +389,47 @@ class ModbusRelay:
 
     def _command(self, relay: _Relay, t: int) -> Request:
         register, value = relay.coil, OFF
-        if relay.drive in (Drive.start, Drive.hold):
+        if relay.drive in (_START, _HOLD):
             value = ON
             if relay.timed:
                 length_ns = relay.until_ns - t
-                if relay.drive is Drive.hold or self._options.pulse_restarts == "yes":
+                if relay.drive is _HOLD or self._options.pulse_restarts == "yes":
                     length_ns = min(length_ns, self._pulse_ns)
                 register += FLASH_ON
                 value = min(max(1, -(-length_ns // TENTH_NS)), LONGEST_TENTHS)
-        return Request(relay.board.address, Function.write_coil, register, value)
+        return Request(relay.board.address, _WRITE, register, value)
 
-    def _own_write(self) -> _Written | None:
-        """The write that was under way, unless its relay has been told otherwise since."""
-        written, self._written = self._written, None
-        return written if written and written.order == written.relay.order else None
+    def _own_write(self) -> _Relay | None:
+        """The relay whose write was under way, unless it has been told otherwise since."""
+        relay, self._writing = self._writing, None
+        return relay if relay is not None and relay.sent_order == relay.order else None
 
     def _echoed(self, request: Request, t: int) -> None:
-        written = self._own_write()
-        if written is None:
+        relay = self._own_write()
+        if relay is None:
             return
-        relay, board = written.relay, written.relay.board
-        if relay.drive is Drive.renew:
-            relay.tell(Drive.start, t)
+        if relay.drive is _RENEW:
+            relay.tell(_START, t)
             return
-        if relay.drive is Drive.stop:
-            relay.drive, relay.due_ns, relay.ends_ns = Drive.rest, None, t
-            board.read_due_ns = t
+        if relay.drive is _STOP:
+            relay.drive, relay.due_ns, relay.ends_ns = _REST, None, t
+            relay.board.read_due_ns = t
             return
-        relay.pulse_due_ns = written.sent_ns + self._refresh_ns
-        if relay.drive is Drive.start:
+        relay.pulse_due_ns = relay.sent_ns + self._refresh_ns
+        if relay.drive is _START:
             relay.covered_ns = _NEVER
             if relay.timed and self._options.pulse_restarts != "yes":
-                relay.covered_ns = written.sent_ns + request.value * TENTH_NS
+                relay.covered_ns = relay.sent_ns + request.value * TENTH_NS
                 relay.pulse_due_ns = t if self._options.pulse_restarts == "unknown" else _NEVER
-            board.read_due_ns = t
+            relay.board.read_due_ns = t
         relay.hold()
 
     def _read(self, board: _Board, answer: Answer, t: int) -> list[SirenState | Diagnostic]:
         result: list[SirenState | Diagnostic] = []
         for relay in board.relays:
             closed = bool(answer.data[relay.coil // 8] >> relay.coil % 8 & 1)
-            wanted = relay.drive is Drive.hold
-            settled = wanted or relay.drive is Drive.rest
+            wanted = relay.drive is _HOLD
+            settled = wanted or relay.drive is _REST
             if not settled and not relay.misfits:
                 continue  # told otherwise while it was read: the next reading counts
             if wanted and not closed and relay.until_ns - t <= _ROUNDING_NS:
@@ -446,7 +444,7 @@ class ModbusRelay:
                 if relay.misfits == 1:
                     result.append(Diagnostic("mismatch", 1, _place(relay, closed=closed)))
                 again_ns = t + self._pause(relay, relay.misfits, t)
-                relay.tell(Drive.start if wanted else Drive.stop, again_ns)
+                relay.tell(_START if wanted else _STOP, again_ns)
         board.read_due_ns = t + self._read_every(board)
         return result
 
@@ -470,14 +468,13 @@ class ModbusRelay:
             board.read_due_ns = t + self._poll_ns
             detail = f"board {board.address} does not let its relays be read: {refusal.reason}"
             return [*_forget(board), Diagnostic("refused", 1, detail)]
-        written = self._own_write()
-        if written is None:
+        relay = self._own_write()
+        if relay is None:
             return []
-        relay = written.relay
         if refusal.request.register >= FLASH_ON and refusal.code <= 3:
             relay.timed = False
             self._state_pulse()
-            relay.tell(Drive.start, t)
+            relay.tell(_START, t)
             what = (
                 "refuses timed pulses; it is switched plainly and needs the gateway to fall silent"
             )
@@ -494,8 +491,8 @@ class ModbusRelay:
         if lapse.request.is_read:
             fast = board.unanswered <= self._options.retries
             board.read_due_ns = t if fast else t + max(self._refresh_ns, self._read_every(board))
-        elif written := self._own_write():
-            written.relay.due_ns = t + self._pause(written.relay, board.unanswered, t)
+        elif relay := self._own_write():
+            relay.due_ns = t + self._pause(relay, board.unanswered, t)
         if board.unanswered != self._options.retries + 1:
             return []
         detail = (
