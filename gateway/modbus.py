@@ -21,12 +21,11 @@ waits until a late answer must have come. Writes need not wait: a late echo of t
 proves the same thing.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
 
-from gateway.events import Diagnostic
+from gateway.events import Diagnostic, frozen
 
 BROADCAST: Final = 0
 MAX_FRAME: Final = 256
@@ -85,7 +84,7 @@ def seal(body: bytes) -> bytes:
     return body + crc16(body).to_bytes(2, "little")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One request of two 16-bit fields: register or coil, and value or count."""
 
@@ -117,7 +116,7 @@ class Request:
         return 5 + self.prefix[2] if self.is_read else 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """A unit did as asked; ``data`` are the bytes it returned, without count and CRC."""
 
@@ -125,7 +124,7 @@ class Answer:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """A unit answered with an exception."""
 
@@ -137,7 +136,7 @@ class Refusal:
         return f"exception {self.code} ({EXCEPTIONS.get(self.code, 'unknown')})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NoAnswer:
     """The time for an answer has passed."""
 
