@@ -226,7 +226,7 @@ class Gauge:
             except ValueError as error:
                 wrong.append(f"sums begin anew: {error}")
         try:
-            self._rain.restore(state.get("days", {}), utc_offset_ns)
+            self._rain.restore(state.get("days", {}), t, utc_offset_ns)
         except ValueError as error:
             wrong.append(f"days begin anew: {error}")
         left = state.get("maintenance_left_ns")
@@ -328,8 +328,11 @@ class _Days:
             "finished": self.finished,
         }
 
-    def restore(self, state: Mapping[str, Any], utc_offset_ns: int) -> None:
-        """Take over what :meth:`state` gave; raises ValueError where it is of another form."""
+    def restore(self, state: Mapping[str, Any], t: int, utc_offset_ns: int) -> None:
+        """Take over what :meth:`state` gave; raises ValueError where it is of another form.
+
+        A place of the counter from the future (the clock was wrong, then or now) is left out.
+        """
         if not state:
             return
         try:
@@ -337,7 +340,8 @@ class _Days:
                 totals.restore(state["totals"][totals.kind.name])
             self.finished = [dict(day) for day in state["finished"]]
             if state["counter"] is not None:
-                moment, value = state["counter"]
-                self.gauge.counter = (int(moment) - utc_offset_ns, int(value))
+                moment, value = (int(number) for number in state["counter"])
+                if moment - utc_offset_ns <= t:
+                    self.gauge.counter = (moment - utc_offset_ns, value)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"saved days of {self._sensor}: {error!r}") from error

@@ -95,6 +95,18 @@ def test_a_day_ends_without_a_reading_and_a_restart_goes_on_with_it() -> None:
     assert (day.day, day.mm, day.complete) == ("2026-07-01", pytest.approx(60), False)
 
 
+def test_a_clock_that_lost_a_day_over_a_restart_loses_no_gauge() -> None:
+    core = site("rain1")
+    for i in range(1, 6):
+        read(core, "rain1", i * MINUTE, i * 0.2, "rain_total_mm")
+    again = site("rain1")
+    again.set_utc_offset(UTC - 24 * HOUR)
+    again.restore(saved(core, 5 * MINUTE), 10 * NS, same_boot=False)
+    for i in range(1, 6):
+        read(again, "rain1", i * MINUTE, 1 + i * 0.2, "rain_total_mm")
+    assert again.status(5 * MINUTE)["sensors"]["rain1"]["rain_1h_mm"] == pytest.approx(0.8)
+
+
 def test_a_clock_that_was_years_wrong_makes_no_years_of_days() -> None:
     core = site("rain1")
     core.set_utc_offset(0)
