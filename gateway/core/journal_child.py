@@ -35,6 +35,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -113,9 +114,8 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def boottime_ns() -> int:
-    """Time since the machine's boot, suspension included."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+boottime_ns = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
+"""Time since the machine's boot, suspension included."""
 
 
 def lock(directory: Path) -> int:
