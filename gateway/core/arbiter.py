@@ -13,10 +13,18 @@ CLOCK_BOOTTIME in the daemon, so that a restarted core in the same boot goes on 
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.events import NS, STATUS_RANK, Hazard, Level, SirenAction, SirenCommand, Status
+from gateway.events import (
+    NS,
+    STATUS_RANK,
+    Hazard,
+    Level,
+    SirenAction,
+    SirenCommand,
+    Status,
+    frozen,
+)
 from gateway.plan.rules import HAZARD_RANK, Pattern
 
 REST_S = 10.0
@@ -26,7 +34,7 @@ _HOUR = 3600 * NS
 _LONG_AGO = -(2**63)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """An alert wants a pattern on a siren, from ``began_ns`` on."""
 

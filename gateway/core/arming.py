@@ -33,6 +33,13 @@ CHIRP = "chirp"
 
 Sound = Literal["silent", "chirp", "full"]
 
+_STATUS = {
+    Mode.armed: Status.actual,
+    Mode.silent: Status.actual,
+    Mode.exercise: Status.exercise,
+    Mode.disarmed: Status.test,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Arming:
@@ -46,9 +53,7 @@ class Arming:
     @property
     def status(self) -> Status:
         """The CAP status of what is decided in this mode."""
-        if self.mode is Mode.exercise:
-            return Status.exercise
-        return Status.test if self.mode is Mode.disarmed else Status.actual
+        return _STATUS[self.mode]
 
     @property
     def muted(self) -> str:
@@ -59,7 +64,7 @@ class Arming:
 
     def pattern(self, status: Status, planned: str) -> str:
         """What sounds for an alert whose plan says ``planned``: in a chirping exercise no more."""
-        chirps = self.mode is Mode.exercise and self.sound == "chirp"
+        chirps = self.sound == "chirp" and self.mode is Mode.exercise
         return CHIRP if chirps and status is not Status.actual else planned
 
     def state(self, t: int) -> dict[str, Any]:

@@ -57,6 +57,9 @@ from gateway.plan.lifecycle import AlertStep, Lifecycle
 _BAD = frozenset({"flat", "dead", "clipped", "noise", "polarity"})
 """Kinds of bad data for which a channel loses its vote until it recovers."""
 
+_CANCEL, _EXPIRE = Phase.cancel, Phase.expire
+"""Kept at hand: Python 3.11 takes as long to look up a member as to call a function or two."""
+
 OVERDUE_EVERY_NS = 3600 * NS
 """How often the dates of the plans' revisions are looked at."""
 
@@ -546,13 +549,13 @@ class Core:
             rule = step.sounding_rule(self._utc_offset_ns if self._utc_sure else None)
             if rule is not None:
                 pattern = self._arming.pattern(step.status, rule.pattern)
-                wanted = Request(step.id, step.status, step.hazard, step.level, pattern, t)
+                wanted = Request(step.id, step.status, step.plan.hazard, step.level, pattern, t)
             for name, arbiter in self._arbiters.items():
                 if rule is not None and (not rule.sirens or name in rule.sirens):
                     arbiter.request(wanted, t)
-                elif step.sounds or step.phase is Phase.cancel:
+                elif step.sounds or step.phase is _CANCEL:
                     arbiter.withdraw(step.id, t, f"alert {step.phase}")
-                if step.phase in (Phase.cancel, Phase.expire):
+                if step.phase is _CANCEL or step.phase is _EXPIRE:
                     arbiter.forget(step.id)  # what has begun may sound to its end
             self._collect_all(t)
 

@@ -46,6 +46,9 @@ from gateway.events import (
 from gateway.plan.rules import LevelRule, Plan
 from gateway.plan.texts import Ending, worded
 
+_NONE, _ALERT, _EARTHQUAKE = Level.none, Phase.alert, Hazard.earthquake
+"""Kept at hand: Python 3.11 takes as long to look up a member as to call a function or two."""
+
 SAID = 20
 """Steps of an alert of which the times are kept, for messages that refer to them."""
 
@@ -117,10 +120,6 @@ class AlertStep:
     rule: LevelRule | None
     earlier: tuple[int, ...]
     escalated: bool
-
-    @property
-    def hazard(self) -> Hazard:
-        return self.plan.hazard
 
     def sounding_rule(self, utc_offset_ns: int | None) -> LevelRule | None:
         """The rule whose siren is to sound now; None where none is.
@@ -220,7 +219,7 @@ class Lifecycle:
         self, motion: GroundMotion, votes: int, status: Status, utc_offset_ns: int
     ) -> list[AlertStep]:
         """Confirmed shaking of this site. One that an order has cancelled stays cancelled."""
-        plan = self._plans.get(Hazard.earthquake)
+        plan = self._plans.get(_EARTHQUAKE)
         if plan is None or motion.since_ns == self._cancelled_shaking:
             return []
         inputs = shaking_inputs(motion, votes)
@@ -229,7 +228,7 @@ class Lifecycle:
             return []
         self._utc_offset_ns = utc_offset_ns
         rule, clause = found
-        current = self.active.get(Hazard.earthquake)
+        current = self.active.get(_EARTHQUAKE)
         if current is not None:
             current.held_ns = motion.time_ns
             lower = STATUS_RANK[status] > STATUS_RANK[current.status]
@@ -243,7 +242,7 @@ class Lifecycle:
         inputs["grade"] = inputs["predicted_intensity" if clause.predicted else "intensity"]
         ground = _Ground(level=rule.level, reason=clause.text, inputs=inputs)
         steps = self._raise(plan, ground, motion.time_ns, status)
-        self.active[Hazard.earthquake].shaking_since = motion.since_ns
+        self.active[_EARTHQUAKE].shaking_since = motion.since_ns
         return steps
 
     # -- scales ----------------------------------------------------------------------------------
@@ -300,11 +299,11 @@ class Lifecycle:
         self._scheduled = False
         found = plan.match(ground.inputs)
         if found is None:
-            ground.level, ground.reason = Level.none, ""
+            ground.level, ground.reason = _NONE, ""
         else:
             ground.level, ground.reason = found[0].level, found[1].text
         best = self._best(hazard, ground)
-        spent = self._spent.get(hazard, Level.none)
+        spent = self._spent.get(hazard, _NONE)
         if spent > best.level:
             spent = self._spent[hazard] = best.level
         current = self.active.get(hazard)
@@ -355,7 +354,7 @@ class Lifecycle:
             steps.append(self._end(current, t, Phase.cancel, why, Ending.real))
             current = None
         if current is None:
-            phase = Phase.alert
+            phase = _ALERT
             current = self._begin(plan, level, status, t)
         else:
             phase = Phase.update
