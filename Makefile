@@ -40,7 +40,8 @@ demo: setup
 	$(BIN)/gateway demo
 
 demo-pictures: setup
-	$(BIN)/gateway demo --plain --seconds 38 --picture docs/images/demo.svg
+	$(BIN)/gateway demo --plain --seconds 36 --picture docs/images/demo.svg
+	$(BIN)/gateway demo --plain
 	cp .demo/earthquake.png docs/images/demo-trace.png
 
 bench: setup

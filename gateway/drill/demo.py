@@ -375,7 +375,7 @@ class Demo:
 
     def progress(self) -> str:
         """How far the recordings are, in one line."""
-        at = self.elapsed_s
+        at = min(self.elapsed_s, self.seconds)
         storm = f"storm {station.storm_time(at)}, ×{station.SPEED}"
         return f"{at:4.0f} of {self.seconds:g} s · earthquake ×1 · {storm}"
 

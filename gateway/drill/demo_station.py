@@ -205,7 +205,7 @@ def _plan(shipped: Mapping[str, Any], national: Mapping[str, Any]) -> str:
 [level.{name}]
 when = {json.dumps(rule["when"])}
 {siren}text = {{ zh = {_text(f"【演示，雨量时间压缩{SPEED}倍】{zh}")}, en = \
-{_text(f"[Demonstration, rain at {SPEED} times its speed] {en}")} }}
+{_text(f"(Demonstration, rain at {SPEED} times its speed) {en}")} }}
 """
     return f"""[plan]
 hazard = "rainstorm"

@@ -430,9 +430,9 @@ class Scene:
 
 
 def picture(scene: Scene) -> str:
-    """The scene as SVG, on a terminal of 100 columns and 30 rows; it fetches no font."""
-    console = Console(width=100, height=30, record=True, file=io.StringIO(), force_terminal=True)
-    console.print(scene, height=30)
+    """The scene as SVG, on a terminal of 100 columns and 34 rows; it fetches no font."""
+    console = Console(width=100, height=34, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(scene, height=34)
     return _WEB_FONTS.sub("", console.export_svg(title="gateway"))
 
 
