@@ -59,12 +59,13 @@ Inputs = dict[str, float | str | None]
 class _Ground:
     """What one scale says of one sensor, and what the plan makes of it.
 
-    ``scale`` is the level that the scale reports, ``level`` that of the plan, ``reason`` the clause
-    that holds. ``inputs`` are the quantities and what else goes into texts.
+    ``scale`` is the level that the scale reports, ``level`` that of the plan by ``rule``, ``reason``
+    the clause that holds. ``inputs`` are the quantities and what else goes into texts.
     """
 
     scale: Level = Level.none
     level: Level = Level.none
+    rule: LevelRule | None = None
     reason: str = ""
     inputs: Inputs = field(default_factory=dict)
 
@@ -236,11 +237,11 @@ class Lifecycle:
             if rule.level < current.level or (rule.level is current.level and not renewed):
                 self._scheduled = False
                 return []
-        elif motion.time_ns < self._rearmed_ns(plan):
+        elif _EARTHQUAKE in self._ended and motion.time_ns < self._rearmed_ns(plan):
             return []
         inputs["basis"] = "predicted" if clause.predicted else "observed"
         inputs["grade"] = inputs["predicted_intensity" if clause.predicted else "intensity"]
-        ground = _Ground(level=rule.level, reason=clause.text, inputs=inputs)
+        ground = _Ground(_NONE, rule.level, rule, clause.text, inputs)
         steps = self._raise(plan, ground, motion.time_ns, status)
         self.active[_EARTHQUAKE].shaking_since = motion.since_ns
         return steps
@@ -299,10 +300,14 @@ class Lifecycle:
         self._scheduled = False
         found = plan.match(ground.inputs)
         if found is None:
-            ground.level, ground.reason = _NONE, ""
+            ground.level, ground.rule, ground.reason = _NONE, None, ""
         else:
-            ground.level, ground.reason = found[0].level, found[1].text
-        best = self._best(hazard, ground)
+            ground.rule, clause = found
+            ground.level, ground.reason = ground.rule.level, clause.text
+        best = ground
+        for other in self._grounds[hazard].values():
+            if other.level > best.level:
+                best = other
         spent = self._spent.get(hazard, _NONE)
         if spent > best.level:
             spent = self._spent[hazard] = best.level
@@ -310,10 +315,9 @@ class Lifecycle:
         if current is None:
             self._waiting.pop(hazard, None)
             if best.level > spent:
-                rearmed_ns = self._rearmed_ns(plan)
-                if t >= rearmed_ns:
+                if hazard not in self._ended or t >= self._rearmed_ns(plan):
                     return self._raise(plan, best, t, status)
-                self._waiting[hazard] = (rearmed_ns, status)
+                self._waiting[hazard] = (self._rearmed_ns(plan), status)
             return []
         return self._go_on(current, ground, best, t, status)
 
@@ -333,13 +337,10 @@ class Lifecycle:
             current.interrupted = False  # a scale has spoken: it is not reached any more
         return self.tick(t)
 
-    def _best(self, hazard: Hazard, fresh: _Ground | None = None) -> _Ground:
-        """The ground with the highest level; of several the fresh one."""
-        best = fresh
-        for ground in self._grounds[hazard].values():
-            if best is None or ground.level > best.level:
-                best = ground
-        return best or _Ground()
+    def _best(self, hazard: Hazard) -> _Ground:
+        """The ground with the highest level; of several the first."""
+        grounds = self._grounds[hazard].values()
+        return max(grounds, key=lambda ground: ground.level, default=_Ground())
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -364,7 +365,7 @@ class Lifecycle:
             current.level, current.since_ns, current.held_ns = level, t, t
             current.reminded, current.interrupted = 0, False
         current.reason, current.inputs = ground.reason, ground.inputs
-        steps.append(self._say(current, phase, t))
+        steps.append(self._say(current, ground.rule, phase, t))
         return steps
 
     def _lower(self, current: Active, t: int) -> list[AlertStep]:
@@ -388,7 +389,8 @@ class Lifecycle:
         reason = best.reason or current.reason
         current.reason, current.inputs = reason, {**best.inputs, "basis": "observed"}
         inputs = {**current.inputs, "from": was.name}
-        return [self._say(current, Phase.update, t, inputs=inputs, sounds=False)]
+        rule = plan.rule(level)
+        return [self._say(current, rule, Phase.update, t, inputs=inputs, sounds=False)]
 
     def _remind(self, current: Active, t: int) -> list[AlertStep]:
         """The level lasts and nobody has switched the sirens off."""
@@ -399,13 +401,15 @@ class Lifecycle:
         lasted = f"{current.level.name} for {(t - current.since_ns) / NS:g} s"
         reason = f"{lasted}, not switched off: {current.reminded} of {rule.escalation.times}"
         inputs = {**current.inputs, "reminder": float(current.reminded)}
-        return [self._say(current, Phase.update, t, reason=reason, inputs=inputs)]
+        return [self._say(current, rule, Phase.update, t, reason=reason, inputs=inputs)]
 
     def _renew(self, current: Active, t: int) -> list[AlertStep]:
         """What was said would soon lose its validity, and is still so."""
         inputs = {**current.inputs, "lasting": 1.0}
         reason = f"still {current.level.name}: {current.reason}"
-        return [self._say(current, Phase.update, t, reason=reason, inputs=inputs, sounds=False)]
+        rule = self._plans[current.hazard].rule(current.level)
+        step = self._say(current, rule, Phase.update, t, reason=reason, inputs=inputs, sounds=False)
+        return [step]
 
     def acknowledge(self) -> None:
         """Somebody switched the sirens off: levels that stand are not escalated any more."""
@@ -561,7 +565,13 @@ class Lifecycle:
                 current.fallen = {Level[name]: at for name, at in item["fallen"].items()}
                 current.shaking_since = item["shaking_since"]
                 self._grounds[hazard] = {
-                    key: _Ground(Level[g["scale"]], Level[g["level"]], g["reason"], g["inputs"])
+                    key: _Ground(
+                        Level[g["scale"]],
+                        Level[g["level"]],
+                        self._plans[hazard].rule(Level[g["level"]]),
+                        g["reason"],
+                        g["inputs"],
+                    )
                     for key, g in item["grounds"].items()
                 }
             self.active[hazard] = current
@@ -583,9 +593,8 @@ class Lifecycle:
     # -- parts -----------------------------------------------------------------------------------
 
     def _rearmed_ns(self, plan: Plan) -> int:
-        """From when on an alert may begin."""
-        ended_ns = self._ended.get(plan.hazard)
-        return _LONG_AGO if ended_ns is None else ended_ns + round(plan.rearm_s * NS)
+        """From when on another alert may begin."""
+        return self._ended[plan.hazard] + round(plan.rearm_s * NS)
 
     def _begin(self, plan: Plan, level: Level, status: Status, t: int) -> Active:
         stamp = iso(t + self._utc_offset_ns).replace("-", "").replace(":", "")
@@ -604,6 +613,7 @@ class Lifecycle:
     def _say(
         self,
         current: Active,
+        rule: LevelRule | None,
         phase: Phase,
         t: int,
         *,
@@ -611,14 +621,13 @@ class Lifecycle:
         inputs: Inputs | None = None,
         sounds: bool = True,
     ) -> AlertStep:
-        """The next step of an alert."""
-        plan = self._plans[current.hazard]
+        """The next step of an alert, whose level is that of the rule."""
         earlier = current.said
         current.said = (*earlier, t + self._utc_offset_ns)[-SAID:]
         current.said_ns = t
         return AlertStep(
             current.id,
-            plan,
+            self._plans[current.hazard],
             current.level,
             phase,
             current.status,
@@ -626,7 +635,7 @@ class Lifecycle:
             reason or current.reason,
             current.inputs if inputs is None else inputs,
             sounds,
-            plan.rule(current.level),
+            rule,
             earlier,
             current.reminded > 0,
         )
@@ -637,11 +646,11 @@ class Lifecycle:
         del self.active[current.hazard]
         self._ended[current.hazard] = t
         inputs: Inputs = {"from": current.level.name, "ended": ending.value}
-        step = self._say(current, phase, t, reason=reason, inputs=inputs, sounds=False)
+        rule = self._plans[current.hazard].rule(current.level)
+        step = self._say(current, rule, phase, t, reason=reason, inputs=inputs, sounds=False)
         step.level = Level.none
         return step
 
 
-_LONG_AGO = -(2**63)
 _ORDER = ["longest", "forgotten", "still", "lower", "remind", "renew"]
 """What comes first of several steps that are due at the same time."""
