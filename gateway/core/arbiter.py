@@ -30,6 +30,7 @@ from gateway.plan.rules import HAZARD_RANK, Pattern
 REST_S = 10.0
 """A silence of this length ends a stretch of activity."""
 
+_REST_NS = round(REST_S * NS)
 _HOUR = 3600 * NS
 _LONG_AGO = -(2**63)
 
@@ -176,7 +177,10 @@ class Arbiter:
             if self._serving is not None:
                 self._stop_serving(t, f"pre-empted by {best.alert}" if best else "resting")
             if best is not None:
-                self._start_serving(best, t)
+                if self._active_since is None or t - self._active_until >= _REST_NS:
+                    self._active_since = t
+                self._serving = best
+                self._actions.append((best, "on", t, ""))
         self._drive(t)
         self._stepped = t
 
@@ -191,7 +195,7 @@ class Arbiter:
         active_since = self._active_since if self._active_since is not None else t
         if t >= active_since + self._max_on:
             self._requests.pop(request.alert, None)
-            self._rest_until = t + round(REST_S * NS)
+            self._rest_until = t + _REST_NS
             self._stop_serving(t, f"longest time of {self._max_on / NS:g} s reached")
             self._apply(on=False, until=t, t=t)
             return
@@ -233,13 +237,6 @@ class Arbiter:
         return min((x for x in times if x > t), default=None)
 
     # -- serving ---------------------------------------------------------------------------------
-
-    def _start_serving(self, request: Request, t: int) -> None:
-        rested = t - self._active_until >= REST_S * NS
-        if self._active_since is None or rested:
-            self._active_since = t
-        self._serving = request
-        self._actions.append((request, "on", t, ""))
 
     def _stop_serving(self, t: int, reason: str) -> None:
         request = self._serving

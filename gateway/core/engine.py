@@ -207,6 +207,7 @@ class Core:
         )
         self._lifecycle = Lifecycle(config.station.id, config.station.name, config.plans)
         self._arming = Arming()
+        self._status = self._arming.status
         self._warnings = Warnings({scale.needs_warning for scale in config.scales})
         self._site = self._make_site()
         self._shared = SharedShaking(self._site.window_ns)
@@ -504,11 +505,11 @@ class Core:
                     self._shake(decision, t)
                 case LevelChange():
                     self._publish([decision])
-                    status, offset = self._arming.status, self._utc_offset_ns
-                    self._alerts(self._lifecycle.level(decision, status, offset), t)
+                    offset = self._utc_offset_ns
+                    self._alerts(self._lifecycle.level(decision, self._status, offset), t)
                 case Observed():
-                    status, offset = self._arming.status, self._utc_offset_ns
-                    self._alerts(self._lifecycle.observed(decision, status, offset), t)
+                    offset = self._utc_offset_ns
+                    self._alerts(self._lifecycle.observed(decision, self._status, offset), t)
                 case _:
                     self._publish([decision])
 
@@ -540,8 +541,8 @@ class Core:
             if last is None or last.time_ns < motion.since_ns - self._site.window_ns:
                 return
             votes = last.votes
-        status, offset = self._arming.status, self._utc_offset_ns
-        self._alerts(self._lifecycle.shaking(motion, votes, status, offset), t)
+        offset = self._utc_offset_ns
+        self._alerts(self._lifecycle.shaking(motion, votes, self._status, offset), t)
 
     def _alerts(self, steps: list[AlertStep], t: int) -> None:
         for step in steps:
@@ -661,7 +662,7 @@ class Core:
 
     def arm(self, arming: Arming, t: int) -> None:
         """Another arming mode from now on."""
-        self._arming = arming
+        self._arming, self._status = arming, arming.status
         left_s = None if arming.until_ns is None else (arming.until_ns - t) / NS
         change = ArmingChange(arming.mode.value, t, arming.by, left_s, arming.sound)
         self._publish([change])

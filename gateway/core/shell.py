@@ -1,9 +1,11 @@
-"""The thin shell around the core: one selector, raw descriptors, no threads, nothing that waits.
+"""The thin shell around the core: one loop, raw descriptors, no threads, nothing that waits.
 
 Each turn of the loop does things in this order: what was read goes through the core and the siren
 bytes that follow are written at once; then what is due; only then are events handed to the journal
-child and to the feed. The clock is CLOCK_BOOTTIME, so that deadlines mean the same to the next
-process of this boot.
+child and to the feed. Ports are waited for by epoll itself, and the selector of all others is one
+descriptor among theirs: what a client asks can wait, a siren can't.
+
+The clock is CLOCK_BOOTTIME, so that deadlines mean the same to the next process of this boot.
 """
 
 import ctypes
@@ -15,9 +17,11 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from select import EPOLLIN, EPOLLOUT, epoll
 from typing import Any
 
 from gateway.clock import UtcClock, read_system
@@ -111,13 +115,16 @@ class Shell:
         self._kept = BootState.take_over(run)
         self._journal = Journal.start(state / "core", wait_s=JOURNAL_WAIT_S)
         self._t = boottime_ns()
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
+        self._poll = epoll()
+        self._poll.register(self._selector, EPOLLIN)
         self._lines = self._make_lines()
         self._core = Core(config, self._t, self._send)
+        self._open: dict[int, tuple[str, Line]] = {}
+        """Path and line of each descriptor that is waited for, and by path which and what for:"""
         self._watched: dict[str, tuple[int, int]] = {}
-        self._port_fds: set[int] = set()
         self._at_rest: set[str] = set()
-        """Ports whose selector needs nothing as long as they stay open and have nothing to send."""
+        """Ports that need no look as long as they stay open and have nothing to send."""
         self._utc = UtcClock()
         self._batcher = Batcher()
         self._channels = {s.name: tuple(c.id for c in s.channels) for s in config.sensors}
@@ -231,12 +238,21 @@ class Shell:
     def _turn(self, longest_ns: int = HOUSEKEEPING_NS) -> None:
         due = self._core.next_deadline()
         timeout_ns = self._next_deadline(due) - boottime_ns()
-        ready = self._selector.select(min(longest_ns, max(0, timeout_ns)) / NS)
+        ready = self._poll.poll(min(longest_ns, max(0, timeout_ns)) / NS)
         self._t = boottime_ns()
-        if len(ready) > 1:  # devices first: what a client asks can wait, a siren can't
-            ready.sort(key=lambda item: item[0].fd not in self._port_fds)
-        for key, mask in ready:
-            key.data(mask)
+        others = False
+        for fd, mask in ready:
+            if fd not in self._open:
+                others = True
+                continue
+            path, line = self._open[fd]
+            if mask & ~EPOLLOUT and (data := line.read(self._t)):
+                self._core.bytes(path, data, self._t)
+            if mask & EPOLLOUT:
+                line.flush()
+        if others:
+            for key, events in self._selector.select(0):
+                key.data(events)
         if due is not None and due <= self._t:
             self._core.tick(self._t)
         self._tend_lines()
@@ -250,18 +266,6 @@ class Shell:
         times = [self._housekeeping_due, core_due]
         times += [line.next_deadline() for line in self._lines.values()]
         return min([x for x in times if x is not None])
-
-    def _reader(self, path: str) -> Callable[[int], None]:
-        """What the selector calls for a port: the way from byte to siren."""
-        port, core = self._lines[path], self._core
-
-        def ready(mask: int) -> None:
-            if mask & selectors.EVENT_READ and (data := port.read(self._t)):
-                core.bytes(path, data, self._t)
-            if mask & selectors.EVENT_WRITE:
-                port.flush()
-
-        return ready
 
     def _send(self, path: str, data: bytes) -> None:
         if (line := self._lines.get(path)) is not None:
@@ -279,19 +283,19 @@ class Shell:
             self._watch(path, port)
 
     def _watch(self, path: str, port: Line) -> None:
-        """Keep the selector in step with a port that opens, closes or has bytes waiting."""
+        """Wait for a port that has opened or has bytes waiting, and not for one that is closed."""
         fd = port.fileno()
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if port.wants_write else 0)
+        wanted = EPOLLIN | (EPOLLOUT if port.wants_write else 0)
         known = self._watched.get(path)
         if (fd, wanted) != known:
             if known is not None:
-                self._selector.unregister(known[0])
-                del self._watched[path]
+                with suppress(OSError):  # closed, and so forgotten already
+                    self._poll.unregister(known[0])
+                del self._watched[path], self._open[known[0]]
             if fd is not None:
-                self._selector.register(fd, wanted, self._reader(path))
-                self._watched[path] = fd, wanted
-            self._port_fds = {fd for fd, _ in self._watched.values()}
-        if fd is not None and wanted == selectors.EVENT_READ:
+                self._poll.register(fd, wanted)
+                self._watched[path], self._open[fd] = (fd, wanted), (path, port)
+        if fd is not None and wanted == EPOLLIN:
             self._at_rest.add(path)
         else:
             self._at_rest.discard(path)

@@ -130,7 +130,9 @@ class Line:
         if self._fd is None or self._fault:
             self._bytes_dropped += len(data)
         elif not self._unsent:
-            self._unsent += data[self._put(data) :]
+            sent = self._put(data)
+            if sent < len(data):
+                self._unsent += data[sent:]
         elif len(self._unsent) + len(data) <= UNSENT_LIMIT:
             self._unsent += data
         else:

@@ -59,8 +59,8 @@ Inputs = dict[str, float | str | None]
 class _Ground:
     """What one scale says of one sensor, and what the plan makes of it.
 
-    ``scale`` is the level that the scale reports, ``level`` that of the plan by ``rule``, ``reason``
-    the clause that holds. ``inputs`` are the quantities and what else goes into texts.
+    ``scale`` is the level that the scale reports, ``level`` that of the plan by ``rule``, and
+    ``reason`` the clause that holds. ``inputs`` are the quantities and what else goes into texts.
     """
 
     scale: Level = Level.none
