@@ -92,7 +92,7 @@ class Knock:
         for item in self._inner.feed(data, t):
             if isinstance(item, Scans):
                 closed = bool(item.samples.item(-1) & CLOSED)
-                self._detector.process(item.samples, item.index * NS // 100)
+                self._detector.decide(item.samples, item.index * NS // 100)
                 if closed is not self._closed:
                     self._closed = closed
                     found.append(Reading(self._sensor, t, "contact", int(closed) * MICRO))
@@ -105,6 +105,8 @@ class Knock:
         return self._inner.next_deadline()
 
     def to_send(self) -> bytes:
+        """What the core asks for last, so that here it is time for the second that is over."""
+        self._detector.look()
         return self._inner.to_send()
 
 

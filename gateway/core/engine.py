@@ -459,7 +459,11 @@ class Core:
         for start_ns, samples in stamped:
             packet = Packet(chain.sensor.name, start_ns, chain.sensor.rate_hz, samples)
             self._data.append(packet)
-            self._decide(chain.process(packet), chain.sensor.name, chain.upto_ns)
+            if self._live:
+                self._act(chain.detector.decide(samples, start_ns))
+                self._act(chain.detector.look())  # the sirens have been told
+            else:
+                self._decide(chain.process(packet), chain.sensor.name, chain.upto_ns)
 
     def _measure(self, chain: _Chain, reading: Reading) -> None:
         if not isinstance(chain, _Scalar):

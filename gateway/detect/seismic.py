@@ -250,6 +250,8 @@ class SeismicDetector:
         self._sensor_of = {row: sensor for sensor in self._sensors for row in sensor.rows}
         self._found: list[_Found] = []
         self._at = (0, 0)
+        self._over: int | None = None
+        """The column with which a second was over that has not been looked at yet."""
 
     def process(
         self, samples: NDArray[np.int32] | NDArray[np.float64], start_ns: int
@@ -258,15 +260,43 @@ class SeismicDetector:
 
         Gives what these samples decide, ordered by time of decision, then channel.
         """
+        out = self.decide(samples, start_ns)
+        if said := self.look():
+            out += said
+            out.sort(key=_order)
+        return out
+
+    def look(self) -> list[Decision]:
+        """Look at the second that the last samples have ended, if they did: its noise and health.
+
+        What this gives, no siren waits for: the other half of :meth:`process`.
+        """
+        if self._over is None:
+            return []
+        self._look_back()
+        out: list[Decision] = []
+        self._agree(out)
+        out.sort(key=_order)
+        return out
+
+    def decide(
+        self, samples: NDArray[np.int32] | NDArray[np.float64], start_ns: int
+    ) -> list[Decision]:
+        """Take samples as :meth:`process` does, and leave the second that they end to :meth:`look`.
+
+        Where nobody calls that, it is looked at with the next samples.
+        """
         out: list[Decision] = []
         pieces: list[tuple[Run, list[bool]]] = []
+        if self._over is not None:
+            self._look_back()
         if self._tracks and (scan := self._intake.scan(samples, start_ns)):
             first, at_ns, values = scan
             self._at = first, at_ns
             if self._step(self._tracks, values):
                 self._watch(first)
             if (first + 1) % self._second == 0:
-                self._each_second(first + 1)
+                self._over = first + 1
             if self._metered:
                 pieces.append((Run(first, at_ns, samples), self._live()))
         else:
@@ -280,14 +310,14 @@ class SeismicDetector:
         for sensor in self._metered:
             for run, live in pieces:
                 out += self._measure(sensor, run, live, begun)
-        if len(out) > 1:
-            out.sort(key=_order)
+        out.sort(key=_order)
         return out
 
     def _live(self) -> list[bool]:
         return [watch.live for watch in self._watches]
 
     def _take(self, run: Run) -> None:
+        self._look_back()
         self._at = run.first, run.start_ns
         for row in run.lost:
             self._lose(self._watches[row], run.first)
@@ -296,6 +326,7 @@ class SeismicDetector:
         columns = run.columns
         start = 0
         while start < columns.shape[1]:
+            self._look_back()
             first = run.first + start
             raw = columns[:, start : start + min(MAX_RUN, self._second - first % self._second)]
             n = raw.shape[1]
@@ -303,7 +334,7 @@ class SeismicDetector:
                 self._watch(first)
             start += n
             if (first + n) % self._second == 0:
-                self._each_second(first + n)
+                self._over = first + n
 
     def _watch(self, first: int) -> None:
         """Have every watch follow the columns that were averaged last, from ``first`` on."""
@@ -382,8 +413,11 @@ class SeismicDetector:
             declared = self._time_ns(first)
             self._find(first, watch.row, Rejected(self._channels[watch.row], when, declared, "gap"))
 
-    def _each_second(self, end: int) -> None:
-        """Look at the second of columns that ends before column ``end``."""
+    def _look_back(self) -> None:
+        """Look at the second of columns that is over."""
+        if self._over is None:
+            return
+        end, self._over = self._over, None
         live = np.array(
             [watch.live and watch.born <= end - self._second for watch in self._watches]
         )
