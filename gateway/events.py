@@ -20,7 +20,7 @@ type           from                                        to
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeVar, dataclass_transform
 
@@ -48,6 +48,7 @@ Late = Callable[[], float | None]
 """A number that is worked out when it is published, so that no siren waits for it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = _EPOCH.toordinal()
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  UTC, written by hand in a third of the time
 
 
@@ -609,6 +610,18 @@ def iso(time_ns: int) -> str:
     """UTC in ISO 8601 with six decimals and ``Z``, rounded half up to the microsecond."""
     moment = _NAIVE_EPOCH + timedelta(microseconds=(time_ns + 500) // 1000)
     return moment.isoformat(timespec="microseconds") + "Z"
+
+
+def compact(time_ns: int) -> str:
+    """The same in the basic format of ISO 8601, without dashes and colons, as ids have it."""
+    days, us = divmod((time_ns + 500) // 1000, 86_400 * MICRO)
+    day = date.fromordinal(_EPOCH_DAY + days)
+    minutes, us = divmod(us, 60 * MICRO)
+    return "%04d%02d%02dT%02d%02d%02d.%06dZ" % (  # noqa: UP031  half the time of an f-string
+        *(day.year, day.month, day.day),
+        *divmod(minutes, 60),
+        *divmod(us, MICRO),
+    )
 
 
 def parse_iso(text: str) -> int:

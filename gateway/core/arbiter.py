@@ -165,10 +165,11 @@ class Arbiter:
     def _step(self, t: int) -> None:
         best: Request | None = None
         for alert, request in list(self._requests.items()):
-            if t >= self._deadline(request):
+            deadline = request.began_ns + self._length_ns[request.pattern]
+            if t >= deadline:
                 del self._requests[alert]
                 if self._serving is request:
-                    self._stop_serving(self._deadline(request), "pattern ended")
+                    self._stop_serving(deadline, "pattern ended")
             elif best is None or request.order > best.order:
                 best = request
         if self._muted or t < self._rest_until:

@@ -110,7 +110,7 @@ class _History:
 
     def __init__(self, rows: int, length: int) -> None:
         self._rows, self._length = rows, length
-        self._data = np.zeros((rows, 3, length + length // 4 + MAX_RUN))
+        self._data = np.zeros((rows, 3, length + length // 4 + 2 * MAX_RUN))
         self._at = length
         self._end = 0
         self._single: list[list[float]] = []
@@ -124,8 +124,13 @@ class _History:
 
     def append_single(self, sample: list[float]) -> None:
         """One sample: the raw values of all rows, then those of one band after the other."""
+        if len(self._single) == 2 * MAX_RUN:
+            self._gather()
         self._single.append(sample)
-        if len(self._single) == MAX_RUN:
+
+    def tidy(self) -> None:
+        """Put single samples in their place where they have become many."""
+        if len(self._single) >= MAX_RUN:
             self._gather()
 
     def _gather(self) -> None:
@@ -269,9 +274,10 @@ class SeismicDetector:
     def look(self) -> list[Decision]:
         """Look at the second that the last samples have ended, if they did: its noise and health.
 
-        What this gives, no siren waits for: the other half of :meth:`process`.
+        What this does and gives, no siren waits for: the other half of :meth:`process`.
         """
         if self._over is None:
+            self._history.tidy()
             return []
         self._look_back()
         out: list[Decision] = []

@@ -40,6 +40,7 @@ from gateway.events import (
     Observed,
     Phase,
     Status,
+    compact,
     iso,
     parse_iso,
 )
@@ -597,9 +598,8 @@ class Lifecycle:
         return self._ended[plan.hazard] + round(plan.rearm_s * NS)
 
     def _begin(self, plan: Plan, level: Level, status: Status, t: int) -> Active:
-        stamp = iso(t + self._utc_offset_ns).replace("-", "").replace(":", "")
         current = Active(
-            id=f"{self._station}-{plan.hazard}-{stamp}",
+            id=f"{self._station}-{plan.hazard}-{compact(t + self._utc_offset_ns)}",
             hazard=plan.hazard,
             level=level,
             status=status,

@@ -20,6 +20,8 @@ from gateway.events import (
     Observed,
     Phase,
     Status,
+    compact,
+    iso,
 )
 from gateway.plan.files import read_plan
 from gateway.plan.lifecycle import AlertStep, Lifecycle
@@ -517,3 +519,8 @@ def test_whatever_happens_alerts_begin_go_on_and_end(what: list[Any], hold_s: fl
         assert (alert.level is Level.none) is ends
         current = "" if ends else current
     assert current == ""
+
+
+@given(st.integers(0, 250 * 365 * 86_400 * NS))
+def test_an_id_has_the_time_that_is_published_in_the_basic_format(time_ns: int) -> None:
+    assert compact(time_ns) == iso(time_ns).replace("-", "").replace(":", "")
