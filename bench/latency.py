@@ -195,6 +195,7 @@ class Street:
     def __init__(self, folder: Path) -> None:
         self._near, self._relay = Pty(folder / "seis"), Pty(folder / "relay")
         self._board = ModbusRelaySimulator()
+        self._heard_ns = 0
 
     def close(self) -> None:
         self._near.close()
@@ -217,12 +218,18 @@ class Street:
                 os.write(self._near.fd, self._near.read())  # the settings, echoed
         return None
 
+    @property
+    def exchanging(self) -> bool:
+        """Whether the relay's line may not be idle: it is polled every ten seconds."""
+        return time.monotonic_ns() < self._heard_ns + FRAME_NS
+
     def wait_for_core(self, seconds: float = 30.0) -> bool:
         """Whether the core has opened the digitiser's port and sent its settings."""
         return wait_for(self._near.fd, seconds)
 
     def _answer(self, t: int) -> bytes:
         got = self._relay.read()
+        self._heard_ns = t
         self._board.feed(got, t)
         self._board.tick(t + FRAME_GAP_NS)
         if answer := self._board.to_send():
@@ -310,6 +317,8 @@ def contact(folder: Path, trials: int, armed_s: float, beside: Beside = alone) -
                     sent = street.send(frame(*next(noise)))
                     jitter_ns = len(delays) % 17 * 100_000 if i == QUIET_FRAMES - 1 else 0
                     street.serve(sent + FRAME_NS + jitter_ns)
+                while street.exchanging:
+                    street.serve(street.send(frame(*next(noise))) + FRAME_NS)
                 *others, last = next(noise)
                 began = street.send(frame(*others, last | CLOSED))
                 sounded = street.serve(began + 5 * NS)

@@ -498,6 +498,10 @@ class Core:
             t = self._t if self._live else decision.decided_ns
             self.advance(t)
             match decision:
+                case LevelChange():
+                    self._publish([decision])
+                    offset = self._utc_offset_ns
+                    self._alerts(self._lifecycle.level(decision, self._status, offset), t)
                 case Candidate() | Onset():
                     self._vote(decision)
                 case Quality():
@@ -507,10 +511,6 @@ class Core:
                     if decision.whole_second or decision.final:
                         self._publish([decision])
                     self._shake(decision, t)
-                case LevelChange():
-                    self._publish([decision])
-                    offset = self._utc_offset_ns
-                    self._alerts(self._lifecycle.level(decision, self._status, offset), t)
                 case Observed():
                     offset = self._utc_offset_ns
                     self._alerts(self._lifecycle.observed(decision, self._status, offset), t)

@@ -79,6 +79,9 @@ log = logging.getLogger("gateway.core")
 PRIORITY = 20
 """Real-time priority (SCHED_RR) where the machine allows it; systemd sets it for the unit."""
 
+CARRIED_S = 0.0002
+"""Rest after something was sent. The kernel's worker that carries bytes through a terminal runs at
+ordinary priority: where it has this process's processor it would wait for all that follows."""
 HOUSEKEEPING_NS = NS // 2
 STATE_EVERY_NS = 10 * NS
 JOURNAL_WAIT_S = 0.5
@@ -123,6 +126,7 @@ class Shell:
         self._open: dict[int, tuple[str, Line]] = {}
         """Path and line of each descriptor that is waited for, and by path which and what for:"""
         self._watched: dict[str, tuple[int, int]] = {}
+        self._sent = False
         self._at_rest: set[str] = set()
         """Ports that need no look as long as they stay open and have nothing to send."""
         self._utc = UtcClock()
@@ -250,6 +254,9 @@ class Shell:
                 self._core.bytes(path, data, self._t)
             if mask & EPOLLOUT:
                 line.flush()
+        if self._sent:
+            self._sent = False
+            time.sleep(CARRIED_S)
         if others:
             for key, events in self._selector.select(0):
                 key.data(events)
@@ -270,6 +277,7 @@ class Shell:
     def _send(self, path: str, data: bytes) -> None:
         if (line := self._lines.get(path)) is not None:
             line.write(data)
+            self._sent = True
 
     def _tend_lines(self) -> None:
         for path, port in self._lines.items():
