@@ -85,6 +85,23 @@ def test_packet_sizes_do_not_change_a_line(whole: list[str], length: int) -> Non
     assert lines(run(detector, busy_minute(), RATE, every(length, 6000))) == whole
 
 
+@pytest.mark.parametrize("length", [1, 25, 130])
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_look_back_that_waits_changes_no_line(whole: list[str], length: int, looks: bool) -> None:
+    """Whether the second that is over is looked at after each packet or before the next."""
+    detector = SeismicDetector(SITE, RATE, sensitivities=[SENSITIVITY] * 4)
+    samples = busy_minute()
+    found: list[Decision] = []
+    for first in range(0, 6000, length):
+        start_ns = START_NS + round(first * NS / RATE)
+        found += detector.decide(samples[:, first : first + length], start_ns)
+        if looks:
+            found += detector.look()
+    found += detector.look()
+    found.sort(key=lambda d: (d.decided_ns, str(getattr(d, "channel", getattr(d, "station", "")))))
+    assert lines(found) == whole
+
+
 def test_the_busy_minute_has_everything(whole: list[str]) -> None:
     text = "\n".join(whole)
     for word in ("'onset'", "'ground_motion'", "'gap'", "'recovered'", "'spike'", "'rejected'"):
