@@ -16,20 +16,24 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: 
 from gateway.core import logs
 from gateway.core.compiled import Compiled, Station, load
 
+UNCONFIGURED = "unconfigured"
 USAGE = "usage: python -m gateway.core [--state DIR] [--run DIR] [--sirens-off]"
 
 
 def load_compiled(state: Path) -> tuple[Compiled, str]:
     """The compiled configuration, and what kept the newest one from loading."""
     problems: list[str] = []
+    remedy = "run `gateway apply`"
     for name in ("current.json", "previous.json"):
         path = state / "compiled" / name
         try:
             return load(path), "; ".join(problems)
         except (OSError, ValueError, TypeError, KeyError) as error:
             problems.append(f"{path}: {error}")
-    problems.append("nothing is configured and no siren can sound; run `gateway apply`")
-    return Compiled(Station("unconfigured", "", "")), "; ".join(problems)
+            if isinstance(error, PermissionError):
+                remedy = f"let uid {os.geteuid()} read it, or run as root"
+    problems.append(f"no configuration can be loaded and no siren can sound; {remedy}")
+    return Compiled(Station(UNCONFIGURED, "", "")), "; ".join(problems)
 
 
 @dataclass(slots=True)
@@ -73,7 +77,10 @@ def main() -> int:
     if options.sirens_off:
         from gateway.core.sirens_off import sirens_off  # noqa: PLC0415  not needed to run
 
-        return sirens_off(config)
+        if problem:
+            sys.stderr.write(f"{problem}\n")
+        unread = config.station.id == UNCONFIGURED and (options.state / "compiled").exists()
+        return sirens_off(config) or int(unread)
     logs.configure()
     from gateway.core.shell import start  # noqa: PLC0415  not needed to silence
 

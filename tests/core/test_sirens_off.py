@@ -156,3 +156,24 @@ def test_it_imports_nothing_that_could_hold_it_up() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "code", "said"),
+    [
+        (None, 0, "No such file or directory"),
+        ('{"format": 0}', 1, "not a compiled configuration of format"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_no_success(
+    tmp_path: Path, kept: str | None, code: int, said: str
+) -> None:
+    """A station that was never configured has no sirens; one whose configuration is bad may."""
+    if kept is not None:
+        (tmp_path / "compiled").mkdir()
+        (tmp_path / "compiled" / "current.json").write_text(kept)
+    command = [sys.executable, "-m", "gateway.core", "--state", str(tmp_path), "--sirens-off"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "run `gateway apply`" in done.stderr
