@@ -61,8 +61,8 @@ def watch(  # noqa: PLR0913  a command's options
 
     Without --record it looks on and acknowledges nothing; telemetry that it hears, stations do not
     keep for a hub that is away. With it this is the hub, whose two sessions the broker keeps for a
-    week, as hub and hub-bulk. What keeps it from listening, and
-    messages that it refuses, are said on standard error.
+    week, as hub and hub-bulk. What keeps it from listening, and messages that it refuses, are said
+    on standard error.
     """
     from gateway.hub.hub import Hub
     from gateway.hub.neighbours import Neighbours

@@ -93,7 +93,6 @@ class _Seismic(_Chain):
             sensitivities=[channel.sensitivity for channel in sensor.channels],
         )
         self.upto_ns = 0
-        self._offsets: tuple[int, ...] = ()
 
     def process(self, packet: Packet) -> list[Decision]:
         """Decisions of a packet, with each channel's own offset put back into its times."""

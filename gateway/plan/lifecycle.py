@@ -131,13 +131,9 @@ class AlertStep:
         rule = self.rule
         if rule is None or not self.sounds or not rule.pattern:
             return None
-        if (
-            utc_offset_ns is not None
-            and self.plan.quiet_hours is not None
-            and self.plan.quiet(self.level, self.time_ns + utc_offset_ns)
-        ):
-            return None
-        return rule
+        if utc_offset_ns is None or not self.plan.quiet(self.level, self.time_ns + utc_offset_ns):
+            return rule
+        return None
 
     @property
     def audiences(self) -> tuple[str, ...]:
